@@ -1,0 +1,45 @@
+# The commands of the project. `make` alone lists them.
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell bash tools/find-python)
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.done  ## make .venv with exactly the locked packages
+$(VENV)/.done: requirements/dev.lock pyproject.toml tools/find-python
+	@test -n "$(PYTHON)" || { echo "wxgate needs Python $$(cat .python-version); none was found" >&2; exit 1; }
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: setup  ## the main job, end to end over real TLS on loopback
+	$(BIN)/wxgate demo
+
+test: setup check unit  ## everything CI runs
+
+check: setup  ## format, lint, types, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: setup  ## the test suite
+	$(BIN)/pytest -n 2
+
+format: setup  ## rewrite the sources in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:  ## resolve requirements/*.in again (needs uv)
+	for n in run dev sslyze bench; do \
+	  uv pip compile --python $(PYTHON) --override requirements/override.txt requirements/$$n.in --generate-hashes \
+	    --no-emit-index-url --no-annotate --no-header -q -o requirements/$$n.lock || exit 1; done
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+
+.PHONY: help setup demo test check unit format lock clean
