@@ -1,0 +1,98 @@
+"""Data keys (DEK) as handles: they seal and open, and never give out their bytes. Pure.
+
+Every use derives its own sub-key from the 32 bytes of the DEK with HKDF-SHA-256 (RFC 5869). The key id is derived the
+same way, so it commits to the key: a DEK that does not match its id is refused before anything is opened with it.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+from functools import cached_property
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from proxy.crypto.xaes import Xaes256Gcm
+
+DEK_SIZE = 32
+KEY_ID_SIZE = 16
+
+
+class Purpose(enum.Enum):
+    """DATA keys are rotated by age and budget. LOOKUP keys (deterministic tokens, indexes) never are: a new one would
+    split equal values in two."""
+
+    DATA = "data"
+    LOOKUP = "lookup"
+
+
+class KeyMismatchError(Exception):
+    """A DEK is not the one its key id commits to: a swapped or damaged keyring entry."""
+
+
+def hkdf(key: bytes, info: bytes, length: int) -> bytes:
+    """HKDF-SHA-256 with empty salt."""
+    return HKDF(SHA256(), length, None, info).derive(key)
+
+
+def key_id_of(dek: bytes) -> bytes:
+    """The 16-byte key id of a DEK, which is also the commitment to it."""
+    return hkdf(dek, b"wxgate/1 key id", KEY_ID_SIZE)
+
+
+class DataKey:
+    """A usable DEK. `str` and `repr` show its id and purpose only."""
+
+    def __init__(self, dek: bytes, purpose: Purpose, expected_id: bytes | None = None) -> None:
+        """`dek`: 32 bytes. ValueError for another length, KeyMismatchError if its id is not `expected_id`."""
+        if len(dek) != DEK_SIZE:
+            raise ValueError("a DEK has 32 bytes")
+        self.id = key_id_of(dek)
+        self.purpose = purpose
+        if expected_id is not None and not hmac.compare_digest(self.id, expected_id):
+            raise KeyMismatchError(f"a data key does not match key id {expected_id.hex()}")
+        self._dek = dek
+
+    def __repr__(self) -> str:
+        return f"DataKey({self.id.hex()}, {self.purpose.value})"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("a data key cannot be pickled")
+
+    @cached_property
+    def _xaes(self) -> Xaes256Gcm:
+        return Xaes256Gcm(hkdf(self._dek, b"wxgate/1 xaes-256-gcm", 32))
+
+    @cached_property
+    def _siv(self) -> AESSIV:
+        return AESSIV(hkdf(self._dek, b"wxgate/1 aes-siv", 64))
+
+    @cached_property
+    def _delivery_key(self) -> bytes:
+        return hkdf(self._dek, b"wxgate/1 delivery id", 32)
+
+    def seal(self, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+        """Randomised: ciphertext and tag under a fresh 24-byte `nonce`."""
+        return self._xaes.encrypt(nonce, plaintext, aad)
+
+    def open(self, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
+        """Undoes `seal`. Raises InvalidTag."""
+        return self._xaes.decrypt(nonce, ciphertext, aad)
+
+    def seal_equal(self, plaintext: bytes, aad: bytes) -> bytes:
+        """Deterministic, equal in and equal out: SIV and ciphertext (RFC 5297, AEAD_AES_SIV_CMAC_512)."""
+        return self._siv.encrypt(plaintext, [aad])
+
+    def open_equal(self, sealed: bytes, aad: bytes) -> bytes:
+        """Undoes `seal_equal`. Raises InvalidTag."""
+        if len(sealed) < 16:
+            raise InvalidTag
+        return self._siv.decrypt(sealed, [aad])
+
+    def delivery_id(self, message_key: bytes) -> str:
+        """A stable public name of a message that tells nothing about it: 32 hex digits of an HMAC-SHA-256."""
+        return hmac.new(self._delivery_key, message_key, hashlib.sha256).hexdigest()[:32]

@@ -1,0 +1,133 @@
+"""The field token: what stands in the CRM in place of a value. Pure. Normative text: docs/spec/token.md.
+
+    randomised     wg1. / wn1. / wl1.   base64url( key_id[16] || nonce[24] || ciphertext || tag[16] )
+    deterministic  wd1.                 lower-case base32( key_id[16] || siv[16] || ciphertext )
+
+both without padding and in their one canonical spelling. `wg` is a string, `wn` a number, `wl` true, false or null;
+a value under `wd` comes back as a string: equal values must give equal tokens whatever type a format wrote them as.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+
+from proxy.crypto.data_key import KEY_ID_SIZE, DataKey
+from proxy.crypto.xaes import NONCE_SIZE, TAG_SIZE
+
+PREFIX_SIZE = 4
+DETERMINISTIC = "wd1."
+RANDOMISED = {"s": "wg1.", "n": "wn1.", "l": "wl1."}
+_TYPES = {prefix: kind for kind, prefix in RANDOMISED.items()}
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+_BASE32 = re.compile(r"[a-z2-7]+", re.ASCII)
+# A token longer than the largest body cannot have come from here.
+MAX_TOKEN = 8 * 1024 * 1024
+
+
+class TokenError(Exception):
+    """The text is no token, or does not open. Says no more: a reason would be an oracle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a token is bound to besides its key: tenant, region, datum name (`as`) and bound values, in order."""
+
+    tenant: str
+    region: str
+    datum: str
+    binds: tuple[str, ...] = ()
+
+    def aad(self, prefix: str) -> bytes:
+        """For prefix, tenant, region, datum and each bind: UTF-8 length as u16 big-endian, then the bytes.
+
+        ValueError if an item has 65 536 bytes or more.
+        """
+        parts: list[bytes] = []
+        for item in (prefix, self.tenant, self.region, self.datum, *self.binds):
+            raw = item.encode()
+            if len(raw) > 0xFFFF:
+                raise ValueError("an item of the AAD is too long")
+            parts += (len(raw).to_bytes(2, "big"), raw)
+        return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A token taken apart, not yet opened."""
+
+    prefix: str
+    key_id: bytes
+    body: bytes
+
+
+def seal(key: DataKey, kind: str, text: str, scope: Scope, nonce: bytes) -> str:
+    """A randomised token. `kind`: "s", "n" or "l"; `nonce`: 24 fresh bytes."""
+    prefix = RANDOMISED[kind]
+    sealed = key.seal(nonce, text.encode(), scope.aad(prefix))
+    return prefix + base64.urlsafe_b64encode(key.id + nonce + sealed).rstrip(b"=").decode()
+
+
+def seal_equal(key: DataKey, text: str, scope: Scope) -> str:
+    """A deterministic token: equal for equal key, text and scope."""
+    sealed = key.seal_equal(text.encode(), scope.aad(DETERMINISTIC))
+    return DETERMINISTIC + base64.b32encode(key.id + sealed).rstrip(b"=").decode().lower()
+
+
+def parse(token: str) -> Parsed:
+    """Takes a token apart. TokenError unless it is one in canonical spelling."""
+    prefix, text = token[:PREFIX_SIZE], token[PREFIX_SIZE:]
+    if len(text) > MAX_TOKEN:
+        raise TokenError
+    if prefix == DETERMINISTIC:
+        raw, least = _base32(text), KEY_ID_SIZE + 16
+    elif prefix in _TYPES:
+        raw, least = _base64url(text), KEY_ID_SIZE + NONCE_SIZE + TAG_SIZE
+    else:
+        raise TokenError
+    if len(raw) < least:
+        raise TokenError
+    return Parsed(prefix, raw[:KEY_ID_SIZE], raw[KEY_ID_SIZE:])
+
+
+def open_token(key: DataKey, parsed: Parsed, scope: Scope) -> tuple[str, str]:
+    """Kind ("s", "n", "l"; deterministic: "s") and text of a token.
+
+    TokenError if it does not open under `key` and `scope`.
+    """
+    try:
+        if parsed.key_id != key.id:
+            raise TokenError
+        aad = scope.aad(parsed.prefix)
+        if parsed.prefix == DETERMINISTIC:
+            return "s", key.open_equal(parsed.body, aad).decode()
+        nonce, sealed = parsed.body[:NONCE_SIZE], parsed.body[NONCE_SIZE:]
+        return _TYPES[parsed.prefix], key.open(nonce, sealed, aad).decode()
+    except (InvalidTag, ValueError):
+        raise TokenError from None
+
+
+def _base64url(text: str) -> bytes:
+    """Canonical spelling only: ASCII alphabet, no padding, spare bits zero (RFC 4648 section 3.5)."""
+    if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
+        raise TokenError
+    raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
+        raise TokenError
+    return raw
+
+
+def _base32(text: str) -> bytes:
+    if not _BASE32.fullmatch(text):
+        raise TokenError
+    try:
+        raw = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
+    except binascii.Error:
+        raise TokenError from None
+    if base64.b32encode(raw).rstrip(b"=").decode().lower() != text:
+        raise TokenError
+    return raw

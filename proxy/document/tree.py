@@ -1,0 +1,117 @@
+"""The common form of all documents: leaves with a path, a text and a place in the source. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from proxy.refusal import Refusal
+
+Path = tuple[str | int, ...]
+"""Where a leaf stands: element or member names, array positions as numbers."""
+
+MAX_LEAVES = 2000  # the largest push of the protocol has some 60; Salesforce records some 800 fields
+MAX_DEPTH = 16
+
+
+class Kind(enum.Enum):
+    """The type of a leaf's value. An empty container is a leaf too: its name may say something."""
+
+    STRING = "string"
+    NUMBER = "number"
+    LITERAL = "literal"
+    EMPTY = "empty"
+
+
+@dataclass(slots=True)
+class Leaf:
+    """One value. `start` and `end` bound what stands in the source for it, delimiters included.
+
+    `whole` bounds what goes when the leaf is dropped: the element, the member, the parameter.
+    `extra` is the reader's own note, such as whether an XML text stood in CDATA.
+    """
+
+    path: Path
+    text: str
+    kind: Kind
+    start: int
+    end: int
+    whole: tuple[int, int]
+    extra: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a leaf becomes: a text and the type it is written as."""
+
+    text: str
+    kind: Kind = Kind.STRING
+
+
+DROP = Value("", Kind.EMPTY)
+"""In a change: the leaf goes, with its name."""
+
+Change = Mapping[int, Value]
+"""Index of a leaf -> what it becomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed body. `source` is its text; `write` spells a value the way the format wants it at a leaf;
+    `gaps` tells which separators (commas, ampersands) go with the leaves that are dropped."""
+
+    form: str
+    source: str
+    leaves: tuple[Leaf, ...]
+    write: Callable[[Leaf, Value], str] = field(repr=False)
+    gaps: Callable[[frozenset[int]], list[tuple[int, int]]] = field(repr=False, default=lambda dropped: [])
+
+    def texts(self, *path: str) -> list[str]:
+        """The texts of all leaves at `path`."""
+        return [leaf.text for leaf in self.leaves if leaf.path == path]
+
+    def single(self, *path: str) -> str | None:
+        """The text of the leaf at `path`, None if there is none. Refusal `document_malformed` if there are several."""
+        found = self.texts(*path)
+        if len(found) > 1:
+            raise Refusal("document_malformed")
+        return found[0] if found else None
+
+
+def render(document: Document, changes: Change) -> bytes:
+    """The document's bytes with `changes` made and everything else as it came."""
+    if not changes:
+        return document.source.encode()
+    dropped = frozenset(index for index, value in changes.items() if value is DROP)
+    cuts = [(document.leaves[index].whole, "") for index in dropped]
+    cuts += [((start, end), "") for start, end in document.gaps(dropped)] if dropped else []
+    for index, value in changes.items():
+        if value is not DROP:
+            leaf = document.leaves[index]
+            cuts.append(((leaf.start, leaf.end), document.write(leaf, value)))
+    return _splice(document.source, cuts).encode()
+
+
+def _splice(source: str, cuts: list[tuple[tuple[int, int], str]]) -> str:
+    cuts.sort()
+    pieces: list[str] = []
+    position = 0
+    for (start, end), text in cuts:
+        if start < position:
+            raise ValueError("two changes overlap")
+        pieces += (source[position:start], text)
+        position = end
+    pieces.append(source[position:])
+    return "".join(pieces)
+
+
+def decode(body: bytes) -> str:
+    """`body` as UTF-8 text without byte-order mark, NUL or lone surrogates. Refusal `document_malformed` otherwise."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refusal("document_malformed") from None
+    if "\x00" in text or text.startswith("\ufeff"):
+        raise Refusal("document_malformed")
+    return text

@@ -1,0 +1,55 @@
+"""HTTP messages and connection facts as frozen values of our own. May import nothing of the project.
+
+A `Request` or `Response` is complete: framing has been undone, the body is all there, header names are lower-case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HeaderList = tuple[tuple[bytes, bytes], ...]
+
+
+def header_values(headers: HeaderList, name: bytes) -> list[bytes]:
+    """All values of the header `name` (lower-case), in order; duplicates stay visible."""
+    return [value for key, value in headers if key == name]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Facts of the connection a request came over, as the TLS engine proved them."""
+
+    listener: str
+    address: str
+    tls_version: str
+    sni: str | None = None
+    certificate_names: tuple[str, ...] = ()
+    """DNS and URI names of the verified client certificate; empty when none was asked for or shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A complete HTTP request in origin form (RFC 9112 section 3.2.1)."""
+
+    method: str
+    path: str
+    query: str
+    headers: HeaderList
+    body: bytes
+    host: str = ""
+    """Host without port, lower-case; empty for HTTP/1.0 without Host."""
+
+    def header(self, name: bytes) -> list[bytes]:
+        return header_values(self.headers, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A complete HTTP response of an upstream."""
+
+    status: int
+    headers: HeaderList
+    body: bytes
+
+    def header(self, name: bytes) -> list[bytes]:
+        return header_values(self.headers, name)

@@ -1,0 +1,259 @@
+"""Files of a policy -> the compiled policy, or everything that is wrong with them. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from itertools import combinations
+
+from proxy.policy.read_file import PolicyReader, WrittenFile, WrittenMessage, read_extends
+from proxy.policy.rules import (
+    REVEALING,
+    Action,
+    Call,
+    Direction,
+    PathTemplate,
+    Phase,
+    Policy,
+    PolicyTest,
+    Reveal,
+    Rule,
+    RuleSet,
+    is_segment,
+)
+from proxy.policy.selector import Table
+from proxy.source.problem import Place, Problem, Problems
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_VARIABLE = re.compile(r"\{[a-z][a-z0-9_]{0,31}\}", re.ASCII)
+_MAX_EXTENDS = 8
+# Where WeChat's API takes the person a message is for. A follower's id may be revealed there and nowhere else.
+ADDRESSEES = frozenset({"touser", "openid", "ToUserName"})
+
+
+def compile_policy(name: str, load: Callable[[str], bytes]) -> Policy:
+    """The policy in the file `name`. `load` returns the bytes of a file by the name used in `extends` (or `name`);
+    it raises FileNotFoundError for one that is not there.
+
+    Raises Problems with everything found in all files; warnings alone do not raise, they are in `Policy.warnings`.
+    """
+    reader = PolicyReader()
+    files: list[WrittenFile] = []
+    _read_with_bases(name, load, reader, files, ())
+    policy = _Compiler(name, files, reader.problems).compile()
+    if any(not problem.warning for problem in reader.problems):
+        raise Problems(reader.problems)
+    return policy
+
+
+def _read_with_bases(
+    name: str, load: Callable[[str], bytes], reader: PolicyReader, files: list[WrittenFile], above: tuple[str, ...]
+) -> None:
+    data = load(name)
+    for place, base in read_extends(data, name):
+        if base in (*above, name) or len(above) >= _MAX_EXTENDS:
+            reader.problems.append(Problem(place, "extends-circle", f'"{base}" is extended in a circle or too deeply'))
+        elif all(base != file.file for file in files):
+            try:
+                _read_with_bases(base, load, reader, files, (*above, name))
+            except FileNotFoundError:
+                reader.problems.append(Problem(place, "extends-missing", f'there is no policy "{base}" to extend'))
+    files.append(reader.read(data, name, files))
+
+
+class _Compiler:
+    def __init__(self, name: str, files: list[WrittenFile], problems: list[Problem]) -> None:
+        self.name, self.files, self.problems = name, files, problems
+        self.common = [entry for file in files for entry in file.common]
+        self.messages = [entry for file in files for entry in file.messages]
+        self.names: dict[str, Place] = {}
+
+    def problem(self, place: Place, code: str, message: str, fix: str = "") -> None:
+        self.problems.append(Problem(place, code, message, fix))
+
+    def compile(self) -> Policy:
+        unmatched = next((file.unmatched for file in reversed(self.files) if file.unmatched), Action.REFUSE)
+        pushes: dict[tuple[str, str], RuleSet] = {}
+        replies: dict[tuple[str, str], RuleSet] = {}
+        calls: list[tuple[Place, Call]] = []
+        for message in self.messages:
+            self.unique_name(message)
+            if message.direction is Direction.INBOUND:
+                self.inbound(message, pushes, replies)
+            elif call := self.call(message):
+                calls.append((message.place, call))
+        self.check_overlap(calls)
+        policy = Policy(
+            self.name,
+            hashlib.sha256(b"".join(file.digest for file in self.files)).hexdigest()[:16],
+            unmatched,
+            pushes,
+            replies,
+            self.fallback() if unmatched is Action.ENCRYPT else {},
+            tuple(call for _, call in calls),
+            {name: item for file in self.files for name, item in file.classes.items()},
+            self.tests(),
+            tuple(problem for problem in self.problems if problem.warning),
+        )
+        self.check_oracle(policy)
+        return policy
+
+    def tests(self) -> tuple[PolicyTest, ...]:
+        return tuple(self.files[-1].tests)
+
+    def unique_name(self, message: WrittenMessage) -> None:
+        if first := self.names.get(message.name):
+            self.problem(message.place, "message-duplicate", f'a message "{message.name}" is already at {first}')
+        self.names[message.name] = message.place
+
+    def inbound(
+        self,
+        message: WrittenMessage,
+        pushes: dict[tuple[str, str], RuleSet],
+        replies: dict[tuple[str, str], RuleSet],
+    ) -> None:
+        match = message.match
+        if "reply" in match:
+            target, phase, kind = replies, Phase.RESPONSE, match["reply"].lower()
+        else:
+            target, phase, kind = pushes, Phase.REQUEST, match.get("type", "").lower()
+            if kind == "event":
+                kind = f"event.{match.get('event', '').lower()}"
+        if not kind or kind == "event." or len(match) > (2 if kind.startswith("event.") else 1):
+            fix = "write {type: text}, {type: event, event: subscribe} or {reply: text}"
+            self.problem(message.place, "match-malformed", f'"{message.name}" does not say which message it is', fix)
+            return
+        if set(message.rules) != {phase}:
+            self.problem(
+                message.place, "phase-wrong", f'"{message.name}" must have "{phase.value}" rules and no others'
+            )
+            return
+        rules = self.rule_set(message, phase)
+        if (rules.form, kind) in target:
+            other = target[rules.form, kind].name
+            self.problem(message.place, "message-overlap", f'"{message.name}" matches the same messages as "{other}"')
+        target[rules.form, kind] = rules
+
+    def call(self, message: WrittenMessage) -> Call | None:
+        method, path = message.match.get("method", ""), message.match.get("path", "")
+        template = _path_template(path)
+        if method not in _METHODS or template is None:
+            fix = "write {method: POST, path: /a/{b}/c} with letters, digits, . _ ~ - and {names}"
+            self.problem(message.place, "match-malformed", f'"{message.name}" does not say which call it is', fix)
+            return None
+        request, response = (self.rule_set(message, phase) for phase in Phase)
+        return Call(message.direction, method, template, request, response)
+
+    def check_overlap(self, calls: list[tuple[Place, Call]]) -> None:
+        for (_, one), (place, two) in combinations(calls, 2):
+            if one.direction is two.direction and one.method == two.method and one.path.overlaps(two.path):
+                message = f'"{two.request.name}" matches calls that "{one.request.name}" matches too'
+                self.problem(place, "message-overlap", message)
+
+    def rule_set(self, message: WrittenMessage, phase: Phase) -> RuleSet:
+        own = message.rules.get(phase, [])
+        forms = {rule.selector.form for rule in own if rule.selector} - {"query"}
+        if len(forms) > 1:
+            self.problem(message.place, "forms-mixed", f'"{message.name}" mixes xml: and json: selectors')
+        form = min(forms, default="")
+        inherited = [
+            rule
+            for entry in self.common
+            if entry.direction is message.direction
+            for rule in entry.rules.get(phase, [])
+            if rule.selector and rule.selector.form in (form, "query")
+        ]
+        return self.build(message.name, message.direction, phase, form, own, inherited)
+
+    def build(
+        self, name: str, direction: Direction, phase: Phase, form: str, own: list[Rule], inherited: list[Rule]
+    ) -> RuleSet:
+        body: Table[Rule] = Table()
+        query: Table[Rule] = Table()
+        kept: list[Rule] = []
+        for rule in own:
+            if rule.selector:
+                other = (query if rule.selector.form == "query" else body).add(rule.selector.pattern, rule)
+                if other:
+                    self.problem(rule.place, "rule-duplicate", f"the same field has a rule at {other.place}")
+                kept.append(rule)
+        for rule in inherited:  # the message's own word goes before what is common to all
+            table = query if rule.selector and rule.selector.form == "query" else body
+            if rule.selector and table.add(rule.selector.pattern, rule) is None:
+                kept.append(rule)
+        rules = RuleSet(name, direction, phase, form, body, query, tuple(kept))
+        self.check_binds(rules)
+        self.check_reveals(rules)
+        return rules
+
+    def check_binds(self, rules: RuleSet) -> None:
+        sources = {rule.datum: rule for rule in rules.rules if rule.datum}
+        for rule in rules.rules:
+            for name in rule.binds:
+                source = sources.get(name)
+                if source is None or source.binds:
+                    message = f'"bind" names "{name}", which no unbound rule of this message has as its "as"'
+                    self.problem(rule.place, "bind-unknown", message)
+
+    def check_reveals(self, rules: RuleSet) -> None:
+        for rule in rules.rules:
+            if rule.reveal is None:
+                continue
+            if (rules.direction, rules.phase) not in REVEALING:
+                message = f"nothing is revealed in {rules.direction.value} {rules.phase.value}s"
+                self.problem(rule.place, "reveal-direction", message, 'remove "reveal"')
+            masks = Reveal.MASK in rule.reveal.values()
+            if masks and (rule.data_class is None or rule.data_class.mask is None):
+                self.problem(rule.place, "mask-missing", 'a role gets a mask but the class has no "mask"')
+
+    def fallback(self) -> dict[str, RuleSet]:
+        found = {}
+        for form in ("xml", "json"):
+            rules = [
+                rule
+                for entry in self.common
+                if entry.direction is Direction.INBOUND
+                for rule in entry.rules.get(Phase.REQUEST, [])
+                if rule.selector and rule.selector.form == form
+            ]
+            found[form] = self.build("unknown-message", Direction.INBOUND, Phase.REQUEST, form, [], rules)
+        return found
+
+    def check_oracle(self, policy: Policy) -> None:
+        """What a follower wrote must never be opened on the way to WeChat: the CRM could have it sent to itself.
+
+        The one exception is the follower's id: deterministic, and only where the API takes an addressee.
+        """
+        written = {rule.datum for rules in policy.pushes.values() for rule in rules.rules if rule.datum}
+        written.add("unclassified")
+        for rule in _revealed_towards_wechat(policy):
+            if rule.datum in written and not _names_addressee(rule):
+                message = f'"{rule.datum}" is what a follower wrote; it cannot be revealed towards WeChat'
+                fix = 'give what the agent writes an "as" of its own'
+                self.problem(rule.place, "reveal-oracle", message, fix)
+
+
+def _revealed_towards_wechat(policy: Policy) -> Iterable[Rule]:
+    outbound = [call.request for call in policy.calls if call.direction is Direction.OUTBOUND]
+    for rules in (*outbound, *policy.replies.values()):
+        yield from (rule for rule in rules.rules if rule.reveal is not None)
+
+
+def _names_addressee(rule: Rule) -> bool:
+    deterministic = rule.data_class is not None and rule.data_class.deterministic
+    return deterministic and rule.selector is not None and rule.selector.pattern[-1] in ADDRESSEES
+
+
+def _path_template(path: str) -> PathTemplate | None:
+    if not path.startswith("/") or len(path) > 512:
+        return None
+    segments: list[str | None] = []
+    for segment in path.split("/")[1:]:
+        if _VARIABLE.fullmatch(segment):
+            segments.append(None)
+        elif is_segment(segment):
+            segments.append(segment)
+        else:
+            return None
+    return PathTemplate(tuple(segments))

@@ -1,0 +1,157 @@
+"""The plan: what happens to every leaf of one message, decided before anything is touched. Pure.
+
+A plan names the keys it needs, so that the conductor can fetch exactly those, and it is what `explain` prints.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from proxy.crypto import field_token
+from proxy.crypto.data_key import Purpose
+from proxy.crypto.field_token import Parsed, TokenError
+from proxy.document.query import read_query
+from proxy.document.tree import Document, Leaf
+from proxy.policy.rules import UNCLASSIFIED, Action, Policy, Reveal, Rule, RuleSet
+from proxy.refusal import Refusal
+from proxy.source.problem import Place
+
+
+class Treatment(enum.Enum):
+    """What becomes of a leaf. Each value is also the word that explain and metrics use."""
+
+    ALLOWED = "allowed"
+    DROPPED = "dropped"
+    MASKED = "masked"
+    ENCRYPTED = "encrypted"
+    REVEALED = "revealed"
+    REVEALED_MASKED = "revealed masked"
+    REFUSED = "refused"
+
+
+_BY_ACTION = {
+    Action.ALLOW: Treatment.ALLOWED,
+    Action.DROP: Treatment.DROPPED,
+    Action.MASK: Treatment.MASKED,
+    Action.ENCRYPT: Treatment.ENCRYPTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One leaf and its treatment. `token`: the value taken apart, where a token may stand and one does.
+    `code`: of the refusal, for a leaf that is refused."""
+
+    leaf: Leaf
+    treatment: Treatment
+    rule: Rule
+    token: Parsed | None = None
+    code: str = ""
+
+    @property
+    def classified(self) -> bool:
+        return self.rule.data_class is not UNCLASSIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps for the body's leaves and for the query's, in the order of the leaves: one each, without exception."""
+
+    policy: str
+    revision: str
+    rules: RuleSet
+    body: Document | None
+    query: Document
+    body_steps: tuple[Step, ...]
+    query_steps: tuple[Step, ...]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return self.body_steps + self.query_steps
+
+    def complete(self) -> bool:
+        """Whether every leaf has its step."""
+        leaves = self.body.leaves if self.body else ()
+        return len(self.body_steps) == len(leaves) and len(self.query_steps) == len(self.query.leaves)
+
+    def groups_needed(self) -> set[tuple[str, Purpose]]:
+        """Class group and purpose of every key something will be sealed with."""
+        needed = set()
+        for step in self.steps:
+            if step.treatment is Treatment.ENCRYPTED and (data_class := step.rule.data_class):
+                purpose = Purpose.LOOKUP if data_class.deterministic else Purpose.DATA
+                needed.add((data_class.group, purpose))
+        return needed
+
+    def ids_needed(self) -> set[bytes]:
+        """Key id of every token that will be opened."""
+        return {step.token.key_id for step in self.steps if step.token}
+
+
+def make_plan(policy: Policy, rules: RuleSet, body: Document | None, query: str, role: str) -> Plan:
+    """Decides every leaf of `body` and every parameter of `query` for a caller of `role`.
+
+    Raises Refusal: `document_type` (the body is of another form than the rules), `field_unknown`, `field_refused`,
+    `role_forbidden`, `clear_value_refused`, `document_malformed` (the query).
+    """
+    plan = draft_plan(policy, rules, body, query, role)
+    for step in plan.steps:
+        if step.code:
+            raise Refusal(step.code)
+    return plan
+
+
+def draft_plan(policy: Policy, rules: RuleSet, body: Document | None, query: str, role: str) -> Plan:
+    """Like `make_plan`, but a refused leaf is a step that says so: what explain shows."""
+    if (body.form if body else "") != rules.form:
+        raise Refusal("document_type")
+    parameters = read_query(query)
+    leaves = body.leaves if body else ()
+    # A parameter is never treated as `unmatched` says: an upstream acts on what it does not know.
+    return Plan(
+        policy.name,
+        policy.revision,
+        rules,
+        body,
+        parameters,
+        tuple(_step(rules, leaf, rules.body.find(leaf.path), role, policy.unmatched) for leaf in leaves),
+        tuple(_step(rules, leaf, rules.query.find(leaf.path), role, Action.REFUSE) for leaf in parameters.leaves),
+    )
+
+
+_NOWHERE = Place("", 0, 0)
+_UNCLASSIFIED_RULE = Rule(None, _NOWHERE, Action.ENCRYPT, UNCLASSIFIED, UNCLASSIFIED.name)
+
+
+def _step(rules: RuleSet, leaf: Leaf, rule: Rule | None, role: str, unmatched: Action) -> Step:
+    if rule is None:
+        if unmatched is Action.ENCRYPT:
+            return Step(leaf, Treatment.ENCRYPTED, _UNCLASSIFIED_RULE)
+        return Step(leaf, Treatment.REFUSED, _UNCLASSIFIED_RULE, code="field_unknown")
+    if rule.action is Action.REFUSE:
+        return Step(leaf, Treatment.REFUSED, rule, code="field_refused")
+    if rule.action is not Action.ENCRYPT:
+        return Step(leaf, _BY_ACTION[rule.action], rule)
+    token = None if rules.from_wechat else _token(leaf.text)
+    if rule.reveal is None:
+        return Step(leaf, Treatment.ENCRYPTED, rule, token)
+    return _reveal_step(leaf, rule, token, role)
+
+
+def _reveal_step(leaf: Leaf, rule: Rule, token: Parsed | None, role: str) -> Step:
+    reveal = rule.reveal_for(role)
+    if reveal is None:
+        return Step(leaf, Treatment.REFUSED, rule, code="role_forbidden")
+    if reveal is Reveal.KEEP:  # must still be a token: a clear value is protected like one that is written
+        return Step(leaf, Treatment.ENCRYPTED, rule, token)
+    if token is None:
+        return Step(leaf, Treatment.REFUSED, rule, code="clear_value_refused")
+    return Step(leaf, Treatment.REVEALED if reveal is Reveal.PLAIN else Treatment.REVEALED_MASKED, rule, token)
+
+
+def _token(text: str) -> Parsed | None:
+    try:
+        return field_token.parse(text)
+    except TokenError:
+        return None

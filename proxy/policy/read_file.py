@@ -1,0 +1,213 @@
+"""One policy file, read into what its author wrote: shapes checked, meaning not yet. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from proxy.crypto.mask import Mask
+from proxy.policy.rules import Action, DataClass, Direction, Phase, PolicyTest, Reveal, Rule
+from proxy.policy.selector import parse_selector
+from proxy.source.problem import Place, Problem, nearest
+from proxy.source.section import Section
+from proxy.source.yaml_reader import Mapping, Node, Scalar, read_yaml
+
+NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,63}"
+_PLAIN_ACTIONS = (Action.ALLOW.value, Action.DROP.value, Action.REFUSE.value)
+# Links and handles to content (protocol 2): whoever reads one can fetch what the follower sent.
+HANDLES = frozenset({"PicUrl", "ThumbUrl", "MediaId", "ThumbMediaId", "MediaId16K", "FileKey"})
+
+
+@dataclass(slots=True)
+class WrittenMessage:
+    """A `messages` entry, or a `common` one (then without name and match)."""
+
+    place: Place
+    name: str
+    direction: Direction
+    match: dict[str, str] = field(default_factory=dict)
+    rules: dict[Phase, list[Rule]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class WrittenFile:
+    """A policy file as written. `digest`: SHA-256 of its bytes."""
+
+    file: str
+    digest: bytes
+    unmatched: Action | None
+    classes: dict[str, DataClass]
+    common: list[WrittenMessage]
+    messages: list[WrittenMessage]
+    tests: list[PolicyTest]
+
+
+class PolicyReader:
+    """Reads files of one policy; `problems` and `classes` are shared by all of them."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.classes: dict[str, DataClass] = {}
+
+    def read(self, data: bytes, file: str, bases: list[WrittenFile]) -> WrittenFile:
+        """Raises Problems for a file that is no YAML; everything else is noted in `problems`."""
+        for base in bases:
+            self.classes |= base.classes
+        top = Section(read_yaml(data, file), self.problems, "a policy")
+        top.number("version", 1, least=1, most=1, required=True)
+        top.take("extends")
+        defaults = top.section("defaults")
+        unmatched = None
+        if defaults:
+            unmatched = Action(defaults.choice("unmatched", ("refuse", "encrypt"), "refuse"))
+            defaults.done()
+        own = self.read_classes(top.take("classes"))
+        self.classes |= own
+        written = WrittenFile(
+            file,
+            hashlib.sha256(data).digest(),
+            unmatched,
+            own,
+            [self.message(item, common=True) for item in top.sections("common")],
+            [self.message(item, common=False) for item in top.sections("messages")],
+            [self.test(item) for item in top.sections("tests")],
+        )
+        top.done()
+        return written
+
+    def read_classes(self, node: Node | None) -> dict[str, DataClass]:
+        if node is None:
+            return {}
+        classes = {}
+        for key, value in Section(node, self.problems, '"classes"').rest():
+            classes[key.text] = self.data_class(key.text, Section(value, self.problems, f'class "{key.text}"'))
+        return classes
+
+    def data_class(self, name: str, section: Section) -> DataClass:
+        action = Action(section.choice("action", [item.value for item in Action], "refuse", required=True))
+        deterministic = section.flag("deterministic")
+        mask = self.mask(section.section("mask"))
+        group = section.text("group", "default", pattern=r"[a-z][a-z0-9-]{0,31}", hint="lower-case letters and digits")
+        section.done()
+        if deterministic and action is not Action.ENCRYPT:
+            section.problem(section.place, "deterministic-action", '"deterministic" goes with "action: encrypt" only')
+        if action is Action.MASK and mask is None:
+            section.problem(section.place, "mask-missing", f'class "{name}" masks but has no "mask"')
+        return DataClass(name, action, deterministic, mask, group)
+
+    def mask(self, section: Section | None) -> Mask | None:
+        if section is None:
+            return None
+        mask = Mask(section.number("keep_first", 0, most=32), section.number("keep_last", 0, most=32))
+        section.done()
+        return mask
+
+    def message(self, section: Section, *, common: bool) -> WrittenMessage:
+        direction = Direction(section.choice("direction", [item.value for item in Direction], "inbound", required=True))
+        name = "common" if common else section.text("name", pattern=NAME, required=True, hint="letters, digits, . _ -")
+        written = WrittenMessage(section.place, name, direction)
+        if not common:
+            written.match = self.match(section.section("match", required=True), direction)
+        for phase in Phase:
+            node = section.take(phase.value)
+            if node is not None:
+                written.rules[phase] = self.rules(node)
+        section.done()
+        return written
+
+    def match(self, section: Section | None, direction: Direction) -> dict[str, str]:
+        if section is None:
+            return {}
+        keys = ("type", "event", "reply") if direction is Direction.INBOUND else ("method", "path")
+        match = {key: section.text(key) for key in keys}
+        section.done()
+        return {key: value for key, value in match.items() if value}
+
+    def rules(self, node: Node) -> list[Rule]:
+        return [self.rule(key, value) for key, value in Section(node, self.problems, "the rules").rest()]
+
+    def rule(self, key: Scalar, value: Node) -> Rule:
+        try:
+            selector = parse_selector(key.text)
+        except ValueError as error:
+            self.problems.append(Problem(key.place, "selector-malformed", str(error)))
+            selector = None
+        if isinstance(value, Scalar):  # `selector: allow`
+            value = Mapping(value.place, ((Scalar(value.place, "action", "action"), value),))
+        section = Section(value, self.problems, f'the rule for "{key.text}"')
+        action, data_class = self.treatment(section)
+        rule = Rule(
+            selector,
+            key.place,
+            action,
+            data_class,
+            section.text("as", pattern=NAME, hint="letters, digits, . _ -"),
+            section.texts("bind"),
+            self.reveal(section.take("reveal")),
+        )
+        because = section.text("because")
+        section.done()
+        self.check_rule(rule, key, because)
+        return rule
+
+    def treatment(self, section: Section) -> tuple[Action, DataClass | None]:
+        action, class_node = section.choice("action", _PLAIN_ACTIONS), section.take("class")
+        if class_node is None:
+            if not action:
+                fix = "write a class, or one of allow, drop, refuse"
+                section.problem(section.place, "rule-empty", f"{section.what} says nothing", fix)
+            return Action(action or "refuse"), None
+        name = section.as_text(class_node, "class") or ""
+        data_class = self.classes.get(name)
+        if data_class is None:
+            hint = nearest(name, list(self.classes))
+            section.problem(class_node.place, "class-unknown", f'there is no class "{name}"', hint)
+        if action:
+            section.problem(section.place, "rule-ambiguous", f"{section.what} has both an action and a class")
+        return (data_class.action if data_class else Action.REFUSE), data_class
+
+    def reveal(self, node: Node | None) -> dict[str, Reveal] | None:
+        if node is None:
+            return None
+        section = Section(node, self.problems, '"reveal"')
+        roles = [key.text for key, _ in node.entries] if isinstance(node, Mapping) else []
+        choices = [item.value for item in Reveal]
+        return {role: Reveal(section.choice(role, choices, Reveal.KEEP.value)) for role in roles}
+
+    def check_rule(self, rule: Rule, key: Scalar, because: str) -> None:
+        def problem(code: str, message: str, fix: str = "", *, warning: bool = False) -> None:
+            self.problems.append(Problem(key.place, code, message, fix, warning))
+
+        if rule.action is Action.ENCRYPT and not rule.datum:
+            problem("as-missing", f'the rule for "{key.text}" encrypts but does not say as what', 'add "as: NAME"')
+        if rule.action is not Action.ENCRYPT and (rule.binds or rule.reveal is not None):
+            problem("reveal-action", '"bind" and "reveal" go with a class that encrypts only')
+        if rule.selector is None or rule.action is not Action.ALLOW:
+            return
+        if rule.selector.has_wildcard:
+            problem("allow-wildcard", f'"{key.text}" allows everything under *', "allow each field by its name")
+        elif rule.selector.pattern[-1] in HANDLES and not because:
+            message = f'"{rule.selector.pattern[-1]}" opens what the follower sent and is allowed in clear'
+            problem("allow-handle", message, 'encrypt it, or add "because: REASON"', warning=True)
+
+    def test(self, section: Section) -> PolicyTest:
+        sample = section.text("sample", required=True)
+        direction = Direction(section.choice("direction", [item.value for item in Direction], "inbound"))
+        phase = Phase(section.choice("phase", [item.value for item in Phase], "request"))
+        method, path, role = section.text("method"), section.text("path"), section.text("role")
+        expect_node = section.take("expect", required=True)
+        expect: dict[str, str] = {}
+        if expect_node is not None:
+            inner = Section(expect_node, self.problems, '"expect"')
+            expect = {key.text: value.text for key, value in inner.rest() if isinstance(value, Scalar)}
+        section.done()
+        return PolicyTest(section.place, sample, direction, phase, expect, method, path, role)
+
+
+def read_extends(data: bytes, file: str) -> list[tuple[Place, str]]:
+    """The names under `extends`, with their places. Raises Problems if the file is no YAML; ignores other faults."""
+    node = read_yaml(data, file)
+    if not isinstance(node, Mapping):
+        return []
+    names = Section(node, [], "a policy").nodes("extends")
+    return [(item.place, item.text) for item in names if isinstance(item, Scalar)]

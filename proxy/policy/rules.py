@@ -1,0 +1,185 @@
+"""The compiled form of a policy: frozen, free of YAML, shared by production and all tools. Pure."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy.crypto.mask import Mask
+from proxy.policy.selector import Selector, Table
+from proxy.source.problem import Place, Problem
+
+
+class Action(enum.Enum):
+    """What a class or a rule does to a value."""
+
+    ENCRYPT = "encrypt"
+    MASK = "mask"
+    DROP = "drop"
+    ALLOW = "allow"
+    REFUSE = "refuse"
+
+
+class Direction(enum.Enum):
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+    AGENT = "agent"
+
+
+class Phase(enum.Enum):
+    REQUEST = "request"
+    RESPONSE = "response"
+
+
+class Reveal(enum.Enum):
+    """What a role gets to see of a token: the value, its mask, or the token as it is."""
+
+    PLAIN = "plain"
+    MASK = "mask"
+    KEEP = "keep"
+
+
+# Who wrote the document a phase reads. WeChat's values are never tokens, whatever they look like; the CRM's may be.
+FROM_WECHAT = frozenset({(Direction.INBOUND, Phase.REQUEST), (Direction.OUTBOUND, Phase.RESPONSE)})
+# Where tokens may be opened: on the way to WeChat and on the way to a person.
+REVEALING = frozenset(
+    {(Direction.OUTBOUND, Phase.REQUEST), (Direction.INBOUND, Phase.RESPONSE), (Direction.AGENT, Phase.RESPONSE)}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DataClass:
+    """What the data is. `group`: which DEK serves it."""
+
+    name: str
+    action: Action
+    deterministic: bool = False
+    mask: Mask | None = None
+    group: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What happens to the leaves of one selector. `datum` is the rule's `as`."""
+
+    selector: Selector | None
+    place: Place
+    action: Action
+    data_class: DataClass | None = None
+    datum: str = ""
+    binds: tuple[str, ...] = ()
+    reveal: Mapping[str, Reveal] | None = None
+
+    def reveal_for(self, role: str) -> Reveal | None:
+        """What `role` may see; None if the rule says nothing for it."""
+        if self.reveal is None:
+            return None
+        return self.reveal.get(role, self.reveal.get("*"))
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """The rules of one message in one phase. `form` of its body: xml, json, or empty for none."""
+
+    name: str
+    direction: Direction
+    phase: Phase
+    form: str
+    body: Table[Rule]
+    query: Table[Rule]
+    rules: tuple[Rule, ...]
+
+    @property
+    def from_wechat(self) -> bool:
+        return (self.direction, self.phase) in FROM_WECHAT
+
+
+_SEGMENT = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
+
+
+def is_segment(text: str) -> bool:
+    """Whether `text` can stand between two slashes of a path: unreserved characters, no dot segment (RFC 3986)."""
+    return bool(_SEGMENT.fullmatch(text)) and text not in (".", "..")
+
+
+@dataclass(frozen=True, slots=True)
+class PathTemplate:
+    """`/services/data/{version}/sobjects/Case`: literal segments and, as None, variable ones.
+
+    What stands in a variable goes on in clear; its alphabet is bounded to what ids are made of.
+    """
+
+    segments: tuple[str | None, ...]
+
+    def matches(self, segments: tuple[str, ...]) -> bool:
+        return len(segments) == len(self.segments) and all(
+            want == have or (want is None and is_segment(have))
+            for want, have in zip(self.segments, segments, strict=True)
+        )
+
+    def overlaps(self, other: PathTemplate) -> bool:
+        return len(self.segments) == len(other.segments) and all(
+            a is None or b is None or a == b for a, b in zip(self.segments, other.segments, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An API call of the outbound or agent direction and its two phases."""
+
+    direction: Direction
+    method: str
+    path: PathTemplate
+    request: RuleSet
+    response: RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything that was compiled from one policy file and what it extends.
+
+    `pushes` and `replies`: inbound rule sets by (form, message type). `fallback`: by form, for pushes of a type no
+    message names, if the policy says `unmatched: encrypt`. `revision`: content hash of the sources.
+    """
+
+    name: str
+    revision: str
+    unmatched: Action
+    pushes: Mapping[tuple[str, str], RuleSet]
+    replies: Mapping[tuple[str, str], RuleSet]
+    fallback: Mapping[str, RuleSet]
+    calls: tuple[Call, ...]
+    classes: Mapping[str, DataClass]
+    tests: tuple[PolicyTest, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The class groups whose DEKs the policy can need."""
+        return frozenset({"default"} | {item.group for item in self.classes.values()})
+
+    def find_call(self, direction: Direction, method: str, path: str) -> Call | None:
+        segments = tuple(path.split("/")[1:])
+        for call in self.calls:
+            if call.direction is direction and call.method == method and call.path.matches(segments):
+                return call
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTest:
+    """A sample and what must become of some of its leaves."""
+
+    place: Place
+    sample: str
+    direction: Direction
+    phase: Phase
+    expect: Mapping[str, str]
+    method: str = ""
+    path: str = ""
+    role: str = ""
+
+
+UNCLASSIFIED = DataClass("unclassified", Action.ENCRYPT)

@@ -1,0 +1,126 @@
+"""Selectors: typed pointers to leaves, and the table that finds the most specific one for a leaf. Pure.
+
+    xml:/xml/SendPicsInfo/PicList/item      element names from the root; repeated elements are all meant
+    json:$.data[*]['first name']            RFC 9535 names, indexes and `*`; no filters, slices or descendants
+    query:access_token                      a query parameter
+
+Specificity is read from left to right: a name or index comes before `*`. Two different patterns of the same leaf are
+therefore never equal; the same pattern twice is a compile error.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+
+from proxy.document.tree import Path
+
+
+class Any_(enum.Enum):
+    """The segment that matches every name and every index."""
+
+    ANY = "*"
+
+
+ANY = Any_.ANY
+Segment = str | int | Any_
+Pattern = tuple[Segment, ...]
+
+_XML_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+# RFC 9535 sections 2.3.1 and 2.3.3: shorthand names, quoted names, wildcards, indexes from 0.
+_JSON_SEGMENT = re.compile(
+    r"\.(?P<name>[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)|\.(?P<any>\*)"
+    r"|\[(?P<any2>\*)\]|\[(?P<index>0|[1-9][0-9]{0,6})\]|\['(?P<single>[^'\\]*)'\]|\[\"(?P<double>[^\"\\]*)\"\]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """`form`: xml, json or query."""
+
+    form: str
+    pattern: Pattern
+    text: str
+
+    @property
+    def has_wildcard(self) -> bool:
+        return ANY in self.pattern
+
+
+def parse_selector(text: str) -> Selector:
+    """ValueError with a sentence for the author if `text` is no selector."""
+    form, colon, rest = text.partition(":")
+    if not colon or form not in _PARSERS:
+        raise ValueError("a selector begins with xml:, json: or query:")
+    return Selector(form, _PARSERS[form](rest), text)
+
+
+def _xml(rest: str) -> Pattern:
+    names = rest.split("/")
+    if names[0] or len(names) < 3:
+        raise ValueError("an xml: selector is /root/Element, for example xml:/xml/Content")
+    for name in names[1:]:
+        if name != "*" and not _XML_NAME.fullmatch(name):
+            raise ValueError(f'"{name}" is not an element name')
+    return tuple(ANY if name == "*" else name for name in names[1:])
+
+
+def _json(rest: str) -> Pattern:
+    if not rest.startswith("$"):
+        raise ValueError("a json: selector begins with $, for example json:$.text.content")
+    segments: list[Segment] = []
+    position = 1
+    while position < len(rest):
+        match = _JSON_SEGMENT.match(rest, position)
+        if not match:
+            raise ValueError(f'"{rest[position:]}" is not a name, an index or * (no filters, slices or "..")')
+        segments.append(_segment(match))
+        position = match.end()
+    if not segments:
+        raise ValueError("$ alone names no field")
+    return tuple(segments)
+
+
+def _segment(match: re.Match[str]) -> Segment:
+    if match["any"] or match["any2"]:
+        return ANY
+    if match["index"]:
+        return int(match["index"])
+    return next(match[group] for group in ("name", "single", "double") if match[group] is not None)
+
+
+def _query(rest: str) -> Pattern:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", rest, re.ASCII):
+        raise ValueError("a query: selector names one parameter")
+    return (rest,)
+
+
+_PARSERS = {"xml": _xml, "json": _json, "query": _query}
+
+
+@dataclass(slots=True)
+class Table[T]:
+    """Patterns of one form with what belongs to them, as a tree over their segments."""
+
+    below: dict[Segment, Table[T]] = field(default_factory=dict)
+    item: T | None = None
+
+    def add(self, pattern: Pattern, item: T) -> T | None:
+        """Adds `item` under `pattern`; returns what stood there already, and then changes nothing."""
+        table = self
+        for segment in pattern:
+            table = table.below.setdefault(segment, Table())
+        if table.item is None:
+            table.item = item
+            return None
+        return table.item
+
+    def find(self, path: Path, at: int = 0) -> T | None:
+        """What belongs to the most specific pattern that matches `path`."""
+        if at == len(path):
+            return self.item
+        for segment in (path[at], ANY):
+            if (below := self.below.get(segment)) and (found := below.find(path, at + 1)) is not None:
+                return found
+        return None
