@@ -29,9 +29,7 @@ class ClearedRequest:
     body: bytes
     _seal: object
 
-    def __init__(
-        self, seal: object, upstream: str, method: str, target: str, headers: HeaderList, body: bytes
-    ) -> None:
+    def __init__(self, seal: object, upstream: str, method: str, target: str, headers: HeaderList, body: bytes) -> None:
         if seal is not _SEAL:
             raise Refusal("not_cleared")
         values = (upstream, method, target, headers, body, seal)

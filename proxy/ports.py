@@ -102,6 +102,16 @@ class Audit(Protocol):
         ...
 
 
+class Log(Protocol):
+    def write(self, level: int, event: str, **facts: str | int | float) -> None:
+        """A structured line; facts are metadata only, checked against an allow-list."""
+        ...
+
+    def fault(self, error: BaseException) -> None:
+        """An internal fault: type and source lines of the error, never its message or any value."""
+        ...
+
+
 class Measures(Protocol):
     """Counters and histograms; names and labels are listed in observe/measures.py."""
 

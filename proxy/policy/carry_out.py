@@ -171,7 +171,7 @@ def carry_out(plan: Plan, keys: Keyset, tenant: str, region: str, entropy: Calla
         step.leaf.path: body_changes[index].text if index in body_changes else step.leaf.text
         for index, step in enumerate(plan.body_steps)
     }
-    return Carried(plan, plan.rules.form, body, query.decode(), bench.counts, done, final)
+    return Carried(plan, plan.body.form if plan.body else "", body, query.decode(), bench.counts, done, final)
 
 
 def _document(bench: _Bench, document: Document | None, steps: tuple[Step, ...]) -> tuple[bytes, Change]:

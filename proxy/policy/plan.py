@@ -104,7 +104,7 @@ def make_plan(policy: Policy, rules: RuleSet, body: Document | None, query: str,
 
 def draft_plan(policy: Policy, rules: RuleSet, body: Document | None, query: str, role: str) -> Plan:
     """Like `make_plan`, but a refused leaf is a step that says so: what explain shows."""
-    if (body.form if body else "") != rules.form:
+    if body is not None and body.form != rules.form:
         raise Refusal("document_type")
     parameters = read_query(query)
     leaves = body.leaves if body else ()

@@ -1,0 +1,271 @@
+"""The conductor: the only asynchronous code that knows the order of things.
+
+It calls a step of `journey`, waits for the world, calls the next. Whatever happens on the way - an exception, the
+deadline, a cancellation - ends as a refusal; there is no path on which bytes leave otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proxy import cleared, journey
+from proxy.caller import Caller
+from proxy.cleared import ClearedReply, ClearedRequest, StoredReply, require_cleared_reply
+from proxy.crypto.data_key import Purpose
+from proxy.journey import Answered, Arrived, Known, Opened, Planned, Protected
+from proxy.policy.carry_out import Carried, Keyset
+from proxy.ports import Audit, Claim, Clock, Deliveries, Delivery, Entropy, Keys, Log, Measures, Owner, Upstream
+from proxy.refusal import Audience, Refusal, Wechat
+from proxy.route import Route, RouteKind, RouteTable
+from proxy.wechat.reply import SUCCESS
+
+_PENDING_POLL = 0.02  # seconds; a repeat that comes while the first is under way is rare
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What the HTTP layer writes instead of a reply: rendered from the answer table for this audience."""
+
+    refusal: Refusal
+    audience: Audience
+
+
+@dataclass(slots=True)
+class _Trace:
+    """What is known of one exchange so far: for audit, log and metrics. Metadata only."""
+
+    started: float
+    route: Route | None = None
+    caller: Caller | None = None
+    delivery: str = ""
+    marks: list[tuple[str, float]] = field(default_factory=list)
+
+    @property
+    def audience(self) -> Audience:
+        return self.route.kind.audience if self.route else Audience.HTTP
+
+
+@dataclass(slots=True)
+class World:
+    """Everything outside, as ports."""
+
+    keys: Keys
+    deliveries: Deliveries
+    upstream: Upstream
+    clock: Clock
+    entropy: Entropy
+    audit: Audit
+    log: Log
+    measures: Measures
+
+
+class Gateway:
+    """One per worker. `table` is replaced as a whole on reload; an exchange keeps the one it began with."""
+
+    def __init__(self, table: RouteTable, world: World) -> None:
+        self.table = table
+        self._world = world
+
+    async def handle(self, arrived: Arrived) -> ClearedReply | Refused:
+        """The answer to one request. Raises nothing but CancelledError, and then nothing may be written."""
+        trace = _Trace(self._world.clock.monotonic())
+        try:
+            return await self._exchange(arrived, trace)
+        except Refusal as refusal:
+            return self._refuse(trace, refusal)
+        except TimeoutError:
+            return self._refuse(trace, Refusal("deadline"))
+        except asyncio.CancelledError:
+            self._refuse(trace, Refusal("cancelled"))
+            raise
+        except Exception as error:  # noqa: BLE001 - the last guard: any fault is a refusal
+            self._world.log.fault(error)
+            return self._refuse(trace, Refusal("internal"))
+
+    async def _exchange(self, arrived: Arrived, trace: _Trace) -> ClearedReply:
+        routed = journey.find_route(arrived, self.table)
+        trace.route = routed.route
+        async with asyncio.timeout(routed.route.deadline):
+            known = journey.admit(routed)
+            trace.caller = known.caller
+            walk = self._inbound if routed.route.kind is RouteKind.INBOUND else self._call
+            reply = require_cleared_reply(await walk(known, trace))
+        self._mark(trace, "total", trace.started)
+        self._flush(trace, "answered")
+        return reply
+
+    # --- inbound
+
+    async def _inbound(self, known: Known, trace: _Trace) -> ClearedReply:
+        now = int(self._world.clock.now())
+        method = known.routed.arrived.request.method
+        if method == "GET":
+            reply = journey.echo(known, now)
+            self._audit(trace, "verified", {})
+            return reply
+        if method != "POST":
+            raise Refusal("method_not_allowed")
+        begun = self._world.clock.monotonic()
+        genuine = journey.verify(known, now)
+        begun = self._mark(trace, "verify", begun)
+        opened = journey.open_push(genuine)
+        self._mark(trace, "open", begun)
+        delivery = Delivery(opened.triple, opened.payload, opened.message)
+        stored = await self._claim(delivery, known.routed.route)
+        if stored is not None:
+            self._audit(trace, "repeated", {})
+            return cleared.clear_stored(stored)
+        return await self._first(delivery, opened, trace)
+
+    async def _claim(self, delivery: Delivery, route: Route) -> StoredReply | None:
+        """None: the delivery is ours to work on. Waits while the same message is being worked on."""
+        world = self._world
+        while True:
+            claim, stored = world.deliveries.claim(delivery, world.clock.now(), route.deadline)
+            if claim is Claim.FIRST:
+                return None
+            if claim is Claim.REPEAT and stored is not None:
+                world.measures.count("repeats")
+                return stored
+            await asyncio.sleep(_PENDING_POLL)
+
+    async def _first(self, delivery: Delivery, opened: Opened, trace: _Trace) -> ClearedReply:
+        deliveries, settled = self._world.deliveries, False
+        try:
+            reply = await self._deliver(opened, trace)
+            deliveries.settle(delivery, cleared.store(reply), self._world.clock.now())
+            settled = True
+            return reply
+        except Refusal as refusal:
+            if refusal.row.wechat is Wechat.RECEIVED:  # as final as a reply: WeChat must not try again
+                deliveries.settle(delivery, StoredReply("", SUCCESS), self._world.clock.now())
+                settled = True
+            raise
+        finally:
+            if not settled:
+                deliveries.release(delivery)
+
+    async def _deliver(self, opened: Opened, trace: _Trace) -> ClearedReply:
+        known, world = opened.genuine.known, self._world
+        route = known.routed.route
+        naming = await world.keys.active(Owner(route.tenant, route.region), "default", Purpose.LOOKUP)
+        trace.delivery = naming.delivery_id(opened.message)
+        protected = await self._protect(journey.plan_push(opened), trace)
+        response_to = await self._send(protected, trace)
+        begun = world.clock.monotonic()
+        planned = journey.plan_passive_reply(response_to, opened)
+        if planned is None:
+            self._audit(trace, "cleared", {"phase": "response", "outcome": "success"})
+            return cleared.clear_success()
+        answer = await self._protect(planned, trace)
+        reply = journey.seal(answer, opened, world.entropy, int(world.clock.now()))
+        self._audit_carried(trace, "response", answer.carried)
+        self._mark(trace, "reply", begun)
+        return reply
+
+    # --- outbound and agent
+
+    async def _call(self, known: Known, trace: _Trace) -> ClearedReply:
+        parsed = journey.parse_call(known)
+        trace.delivery = self._world.entropy(16).hex()
+        answered = await self._send(await self._protect(journey.plan_call(parsed), trace), trace)
+        begun = self._world.clock.monotonic()
+        protected = await self._protect(journey.plan_answer(answered, parsed), trace)
+        reply = journey.hand_back(protected, answered)
+        self._audit_carried(trace, "response", protected.carried)
+        self._mark(trace, "reply", begun)
+        return reply
+
+    # --- what all ways share
+
+    async def _protect(self, planned: Planned, trace: _Trace) -> Protected:
+        begun = self._world.clock.monotonic()
+        keys = await self._keys(planned)
+        protected = journey.protect(planned, keys, self._world.entropy)
+        self._mark(trace, "protect", begun)
+        return protected
+
+    async def _keys(self, planned: Planned) -> Keyset:
+        route, keys = planned.known.routed.route, self._world.keys
+        owner = Owner(route.tenant, route.region)
+        sealing = {
+            (group, purpose): await keys.active(owner, group, purpose)
+            for group, purpose in planned.plan.groups_needed()
+        }
+        opening = {}
+        for key_id in planned.plan.ids_needed():
+            if (key := await keys.by_id(owner, key_id)) is not None:
+                opening[key_id] = key
+        return Keyset(sealing, opening)
+
+    async def _send(self, protected: Protected, trace: _Trace) -> Answered:
+        """The upstream's answer, if it is a success. What is sent stands in the audit log before it is sent."""
+        request: ClearedRequest = journey.clear(protected, trace.delivery)
+        self._audit_carried(trace, "request", protected.carried)
+        known, begun = protected.planned.known, self._world.clock.monotonic()
+        response = await self._world.upstream.send(request, begun + known.routed.route.upstream_budget)
+        self._mark(trace, "send", begun)
+        answered = Answered(known, response)
+        journey.check_status(answered)
+        return answered
+
+    # --- telling
+
+    def _mark(self, trace: _Trace, step: str, begun: float) -> float:
+        now = self._world.clock.monotonic()
+        trace.marks.append((step, now - begun))
+        return now
+
+    def _audit_carried(self, trace: _Trace, phase: str, carried: Carried) -> None:
+        counts = carried.counts
+        record: dict[str, str | int] = {
+            "phase": phase,
+            "policy": carried.plan.policy,
+            "revision": carried.plan.revision,
+            "values_protected": counts.get("encrypted", 0),
+            "values_revealed": counts.get("revealed", 0) + counts.get("revealed masked", 0),
+            "values_allowed": counts.get("allowed", 0),
+            "values_masked": counts.get("masked", 0),
+            "values_dropped": counts.get("dropped", 0),
+        }
+        self._audit(trace, "cleared", record)
+        for treatment, amount in counts.items():
+            self._world.measures.count("values", treatment, by=amount)
+
+    def _audit(self, trace: _Trace, event: str, record: Mapping[str, str | int]) -> None:
+        """Refusal `audit_unwritable` if the record cannot be written: what is not on record must not happen."""
+        route, caller = trace.route, trace.caller
+        full: dict[str, str | int | float | bool | None] = {
+            "event": event,
+            "at": round(self._world.clock.now(), 3),
+            "route": route.name if route else "",
+            "direction": route.kind.value if route else "",
+            "delivery": trace.delivery,
+            "caller": caller.subject if caller else "",
+            "role": caller.role if caller else "",
+            **record,
+        }
+        try:
+            self._world.audit.append(full)
+        except OSError:
+            raise Refusal("audit_unwritable") from None
+
+    def _refuse(self, trace: _Trace, refusal: Refusal) -> Refused:
+        try:
+            self._audit(trace, "refused", {"code": refusal.code, "stage": refusal.row.stage})
+        except Refusal as unwritable:
+            refusal = unwritable
+        facts = {"code": refusal.code, "stage": refusal.row.stage, "delivery": trace.delivery}
+        facts["route"] = trace.route.name if trace.route else ""
+        self._world.log.write(int(refusal.row.level), "refused", **facts)
+        self._flush(trace, refusal.code)
+        return Refused(refusal, trace.audience)
+
+    def _flush(self, trace: _Trace, outcome: str) -> None:
+        route = trace.route.name if trace.route else ""
+        measures = self._world.measures
+        measures.count("exchanges", route, outcome)
+        for step, seconds in trace.marks:
+            measures.observe("step_seconds", seconds, step)

@@ -1,0 +1,269 @@
+"""The product in order: what happens to a message, one pure step after the other.
+
+    inbound    Arrived -> Routed -> Known -> Genuine -> Opened -> Planned -> ClearedRequest
+    and back   Answered -> Planned -> ClearedReply
+    outbound,  Arrived -> Routed -> Known -> Parsed -> Planned -> ClearedRequest
+    agent      and back as above
+
+Each step takes what only the step before it makes, so that none can be left out. `gateway` calls them and waits for the
+world in between; time, randomness and keys are arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy import caller as callers
+from proxy import cleared
+from proxy.caller import Caller
+from proxy.cleared import ClearedReply, ClearedRequest
+from proxy.document.tree import Document
+from proxy.message import Peer, Request, Response
+from proxy.policy.carry_out import Carried, Keyset, carry_out
+from proxy.policy.plan import Plan, make_plan
+from proxy.policy.rules import Call, Policy, RuleSet
+from proxy.refusal import Refusal
+from proxy.route import Route, RouteKind, RouteTable
+from proxy.wechat import delivery, push, reply
+from proxy.wechat.account import Account
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A complete, well-formed request on a connection."""
+
+    request: Request
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    arrived: Arrived
+    route: Route
+    policy: Policy
+
+
+def find_route(arrived: Arrived, table: RouteTable) -> Routed:
+    route = table.match(arrived.peer.listener, arrived.request)
+    return Routed(arrived, route, table.policies[route.policy])
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Who speaks is known; for WeChat the signature is still to be verified."""
+
+    routed: Routed
+    caller: Caller
+
+
+def admit(routed: Routed) -> Known:
+    encodings = routed.arrived.request.header(b"content-encoding")
+    if encodings and encodings != [b"identity"]:
+        raise Refusal("content_encoding")
+    return Known(routed, callers.admit(routed.route, routed.arrived.peer, routed.arrived.request))
+
+
+# --- inbound: WeChat speaks
+
+
+@dataclass(frozen=True, slots=True)
+class Genuine:
+    """A push whose signature and age are right. `encrypt`: the text of its envelope, None for a plain push."""
+
+    known: Known
+    account: Account
+    proof: push.Proof
+    encrypt: str | None
+
+
+def echo(known: Known, now: int) -> ClearedReply:
+    """The answer to WeChat's verification of the URL (GET)."""
+    return cleared.clear_echo(push.verify_url(known.routed.arrived.request.query, _account(known), now))
+
+
+def verify(known: Known, now: int) -> Genuine:
+    request, account = known.routed.arrived.request, _account(known)
+    proof = push.read_proof(request.query, account.mode)
+    return Genuine(known, account, proof, push.verify_push(request.body, proof, account, now))
+
+
+def _account(known: Known) -> Account:
+    account = known.routed.route.account
+    if account is None:
+        raise Refusal("internal")
+    return account
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A push out of its envelope, parsed. The three keys name the delivery to `ports.Deliveries`."""
+
+    genuine: Genuine
+    content: push.Opened
+    triple: bytes
+    payload: bytes
+    message: bytes
+
+
+def open_push(genuine: Genuine) -> Opened:
+    account = genuine.account
+    content = push.open_push(genuine.known.routed.arrived.request.body, genuine.encrypt, account)
+    return Opened(
+        genuine,
+        content,
+        delivery.triple_key(account, genuine.proof),
+        delivery.payload_key(content.body),
+        delivery.message_key(account, content.document, content.body),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Every leaf is decided; `plan` names the keys that are needed."""
+
+    known: Known
+    plan: Plan
+
+
+def plan_push(opened: Opened) -> Planned:
+    known, document = opened.genuine.known, opened.content.document
+    policy = known.routed.policy
+    kind = (document.form, push.message_type(document))
+    rules = policy.pushes.get(kind) or policy.fallback.get(document.form)
+    if rules is None:
+        raise Refusal("message_unknown")
+    return _planned(known, rules, document, "")
+
+
+def _planned(known: Known, rules: RuleSet, document: Document | None, query: str) -> Planned:
+    return Planned(known, make_plan(known.routed.policy, rules, document, query, known.caller.role))
+
+
+# --- outbound and agent: the CRM or a person speaks
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """An API call the policy knows, with its body read."""
+
+    known: Known
+    call: Call
+    document: Document | None
+
+
+def parse_call(known: Known) -> Parsed:
+    request, route = known.routed.arrived.request, known.routed.route
+    call = known.routed.policy.find_call(route.kind.direction, request.method, request.path)
+    if call is None:
+        raise Refusal("message_unknown")
+    return Parsed(known, call, push.read_body(request.body) if request.body else None)
+
+
+def plan_call(parsed: Parsed) -> Planned:
+    return _planned(parsed.known, parsed.call.request, parsed.document, parsed.known.routed.arrived.request.query)
+
+
+# --- both: carry out, clear, and the way back
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """Carried out: these bytes may leave."""
+
+    planned: Planned
+    carried: Carried
+
+
+def protect(planned: Planned, keys: Keyset, entropy: Callable[[int], bytes]) -> Protected:
+    route = planned.known.routed.route
+    return Protected(planned, carry_out(planned.plan, keys, route.tenant, route.region, entropy))
+
+
+def clear(protected: Protected, delivery_id: str) -> ClearedRequest:
+    """The request for the upstream. `delivery_id`: stable per message, for the CRM to recognise repeats by."""
+    known = protected.planned.known
+    request, route = known.routed.arrived.request, known.routed.route
+    own = (
+        (b"wxgate-delivery", delivery_id.encode()),
+        (b"wxgate-route", route.name.encode()),
+        (b"wxgate-policy", protected.carried.plan.revision.encode()),
+    )
+    inbound = route.kind is RouteKind.INBOUND
+    return cleared.clear_request(
+        protected.carried,
+        upstream=route.upstream,
+        method="POST" if inbound else request.method,
+        path=route.target if inbound else request.path,
+        own_headers=own if inbound else (),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The upstream's answer to a cleared request."""
+
+    known: Known
+    response: Response
+
+
+def check_status(answered: Answered) -> None:
+    """Only successes are read on: an error page of an upstream may repeat what it was sent."""
+    status = answered.response.status
+    if 200 <= status < 300:
+        return
+    # 408, 425, 429 and 5xx speak of the moment, the others of the message.
+    again = status >= 500 or status in (408, 425, 429)
+    raise Refusal("upstream_failed" if again else "upstream_refused", upstream_status=status)
+
+
+def read_reply(response: Response) -> Document | None:
+    """The document in an upstream's answer, None for an empty one."""
+    if not response.body:
+        return None
+    try:
+        return push.read_body(response.body)
+    except Refusal:
+        raise Refusal("reply_malformed") from None
+
+
+def plan_passive_reply(answered: Answered, opened: Opened) -> Planned | None:
+    """The plan for the CRM's passive reply; None if the CRM has nothing to say."""
+    if reply.says_nothing(answered.response.body):
+        return None
+    document = read_reply(answered.response)
+    if document is None or document.form != opened.content.document.form:
+        raise Refusal("reply_malformed")
+    rules = answered.known.routed.policy.replies.get((document.form, push.message_type(document)))
+    if rules is None:
+        raise Refusal("message_unknown")
+    return _planned(answered.known, rules, document, "")
+
+
+def plan_answer(answered: Answered, parsed: Parsed) -> Planned:
+    return _planned(answered.known, parsed.call.response, read_reply(answered.response), "")
+
+
+def seal(protected: Protected, opened: Opened, entropy: Callable[[int], bytes], now: int) -> ClearedReply:
+    """The passive reply for WeChat: addressed to the sender, sealed and signed if the push was."""
+    root = ("xml",) if protected.carried.form == "xml" else ()
+    if protected.carried.final(*root, "ToUserName") != push.field(opened.content.document, "FromUserName"):
+        raise Refusal("reply_misaddressed")
+    if opened.content.key is None:
+        return cleared.clear_reply(protected.carried)
+    genuine = opened.genuine
+    sealed = reply.seal_reply(
+        protected.carried.body,
+        genuine.account,
+        opened.content.key,
+        form=protected.carried.form,
+        random_16=entropy(16),
+        timestamp=now,
+        nonce=genuine.proof.nonce,
+    )
+    return cleared.clear_sealed(protected.carried, sealed)
+
+
+def hand_back(protected: Protected, answered: Answered) -> ClearedReply:
+    """The API's answer for the CRM or the agent."""
+    return cleared.clear_reply(protected.carried, status=answered.response.status)
