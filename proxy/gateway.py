@@ -7,6 +7,7 @@ deadline, a cancellation - ends as a refusal; there is no path on which bytes le
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -67,6 +68,11 @@ class Gateway:
     def __init__(self, table: RouteTable, world: World) -> None:
         self.table = table
         self._world = world
+
+    def replace(self, table: RouteTable, keys: Keys, upstream: Upstream) -> None:
+        """Takes up a new configuration for the exchanges that begin from now on."""
+        self.table = table
+        self._world = dataclasses.replace(self._world, keys=keys, upstream=upstream)
 
     async def handle(self, arrived: Arrived) -> ClearedReply | Refused:
         """The answer to one request. Raises nothing but CancelledError, and then nothing may be written."""

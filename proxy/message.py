@@ -22,7 +22,7 @@ class Peer:
     listener: str
     address: str
     tls_version: str
-    sni: str | None = None
+    sni: str = ""
     certificate_names: tuple[str, ...] = ()
     """DNS and URI names of the verified client certificate; empty when none was asked for or shown."""
 

@@ -120,7 +120,7 @@ TABLE: Mapping[str, Row] = {
 }
 
 
-class Refusal(Exception):  # noqa: N818 - a decision, not a malfunction
+class Refusal(Exception):
     """A decision not to go on. `code` is a key of TABLE; `upstream_status` is the status code an upstream answered.
 
     Carries nothing else on purpose: what it does not carry cannot leak through a log or an answer.

@@ -32,8 +32,8 @@ class RouteKind(enum.Enum):
 class Credential:
     """One way to be let in on an outbound or agent route.
 
-    `token_hash`: SHA-256 of the bearer token, empty for none; `certificate_name`: a DNS or URI name of a verified client
-    certificate, empty for none. Whoever presents what is set is `subject` in `role`.
+    `token_hash`: SHA-256 of the bearer token, empty for none; `certificate_name`: a DNS or URI name of a verified
+    client certificate, empty for none. Whoever presents what is set is `subject` in `role`.
     """
 
     subject: str

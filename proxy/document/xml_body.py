@@ -146,8 +146,10 @@ def _as_characters(text: str, body: bytes, leaves: list[Leaf]) -> tuple[Leaf, ..
 def _write(leaf: Leaf, value: Value) -> str:
     if _FORBIDDEN.search(value.text):
         raise Refusal("value_refused")
-    # A text that came in CDATA leaves in CDATA; a text without markup needs none otherwise.
-    content = cdata(value.text) if leaf.extra & _CDATA else escape(value.text)
+    # A text that came in CDATA leaves in CDATA; a text without markup needs none otherwise. A carriage return would be
+    # read as a line feed in either (XML 1.0 section 2.11), so a text with one is written with references.
+    in_cdata = leaf.extra & _CDATA and "\r" not in value.text
+    content = cdata(value.text) if in_cdata else escape(value.text, {"\r": "&#13;"})
     if leaf.start == leaf.whole[0]:  # it was written <a/>
         name = leaf.path[-1]
         return f"<{name}>{content}</{name}>"

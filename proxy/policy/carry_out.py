@@ -14,7 +14,7 @@ from proxy.crypto import field_token
 from proxy.crypto.data_key import DataKey, Purpose
 from proxy.crypto.field_token import Scope, TokenError
 from proxy.crypto.xaes import NONCE_SIZE
-from proxy.document.tree import DROP, Change, Document, Kind, Value, render
+from proxy.document.tree import DROP, Document, Kind, Value, render
 from proxy.policy.plan import Plan, Step, Treatment
 from proxy.refusal import Refusal
 
@@ -32,7 +32,10 @@ class Keyset:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A message after its plan was carried out: what may leave, and how much was done to it."""
+    """A message after its plan was carried out: what may leave, and how much was done to it.
+
+    `values`: what each of the plan's leaves leaves as, None if it was dropped.
+    """
 
     plan: Plan
     form: str
@@ -40,15 +43,18 @@ class Carried:
     query: str
     counts: Mapping[str, int]
     done: int
-    _final: Mapping[tuple[str | int, ...], str] = field(repr=False)
+    values: tuple[str | None, ...] = field(repr=False)
 
     def complete(self) -> bool:
         """Whether every leaf of the message was decided and every decision carried out."""
         return self.plan.complete() and self.done == len(self.plan.steps)
 
     def final(self, *path: str | int) -> str | None:
-        """The text of the last body leaf at `path` as it leaves; None if there is none."""
-        return self._final.get(path)
+        """The text of the one body leaf at `path` as it leaves; None if there is none, or several: which of them a
+        reader takes is anybody's guess."""
+        pairs = zip(self.plan.body_steps, self.values, strict=False)  # the query's values follow the body's
+        found = [value for step, value in pairs if step.leaf.path == path]
+        return found[0] if len(found) == 1 else None
 
 
 class _Bench:
@@ -164,21 +170,23 @@ def carry_out(plan: Plan, keys: Keyset, tenant: str, region: str, entropy: Calla
     Raises Refusal: `token_refused`, `bind_missing`, `value_refused`, `key_unavailable`.
     """
     bench = _Bench(plan, keys, tenant, region, entropy)
-    body, body_changes = _document(bench, plan.body, plan.body_steps)
-    query, _ = _document(bench, plan.query, plan.query_steps)
+    body, body_values = _document(bench, plan.body, plan.body_steps)
+    query, query_values = _document(bench, plan.query, plan.query_steps)
     done = sum(bench.counts[treatment.value] for treatment in Treatment)
-    final = {
-        step.leaf.path: body_changes[index].text if index in body_changes else step.leaf.text
-        for index, step in enumerate(plan.body_steps)
-    }
-    return Carried(plan, plan.body.form if plan.body else "", body, query.decode(), bench.counts, done, final)
+    return Carried(
+        plan, plan.body.form if plan.body else "", body, query.decode(), bench.counts, done, body_values + query_values
+    )
 
 
-def _document(bench: _Bench, document: Document | None, steps: tuple[Step, ...]) -> tuple[bytes, Change]:
+def _document(
+    bench: _Bench, document: Document | None, steps: tuple[Step, ...]
+) -> tuple[bytes, tuple[str | None, ...]]:
     if document is None:
-        return b"", {}
-    changes = {}
+        return b"", ()
+    changes: dict[int, Value] = {}
+    values: list[str | None] = []
     for index, step in enumerate(steps):
         if (value := bench.carry(step)) is not None:
             changes[index] = value
-    return render(document, changes), changes
+        values.append(step.leaf.text if value is None else None if value is DROP else value.text)
+    return render(document, changes), tuple(values)

@@ -113,14 +113,9 @@ class _Compiler:
         pushes: dict[tuple[str, str], RuleSet],
         replies: dict[tuple[str, str], RuleSet],
     ) -> None:
-        match = message.match
-        if "reply" in match:
-            target, phase, kind = replies, Phase.RESPONSE, match["reply"].lower()
-        else:
-            target, phase, kind = pushes, Phase.REQUEST, match.get("type", "").lower()
-            if kind == "event":
-                kind = f"event.{match.get('event', '').lower()}"
-        if not kind or kind == "event." or len(match) > (2 if kind.startswith("event.") else 1):
+        target, phase = (replies, Phase.RESPONSE) if "reply" in message.match else (pushes, Phase.REQUEST)
+        kind = _kind(message.match)
+        if not kind:
             fix = "write {type: text}, {type: event, event: subscribe} or {reply: text}"
             self.problem(message.place, "match-malformed", f'"{message.name}" does not say which message it is', fix)
             return
@@ -130,6 +125,9 @@ class _Compiler:
             )
             return
         rules = self.rule_set(message, phase)
+        if not rules.form:
+            fix = "write one rule at least that begins with xml: or json:"
+            self.problem(message.place, "form-missing", f'"{message.name}" does not say what body it has', fix)
         if (rules.form, kind) in target:
             other = target[rules.form, kind].name
             self.problem(message.place, "message-overlap", f'"{message.name}" matches the same messages as "{other}"')
@@ -188,11 +186,12 @@ class _Compiler:
         return rules
 
     def check_binds(self, rules: RuleSet) -> None:
-        sources = {rule.datum: rule for rule in rules.rules if rule.datum}
+        names = {rule.datum for rule in rules.rules if rule.datum}
+        # A datum that is bound itself anywhere could need itself to be opened.
+        names -= {rule.datum for rule in rules.rules if rule.binds}
         for rule in rules.rules:
             for name in rule.binds:
-                source = sources.get(name)
-                if source is None or source.binds:
+                if name not in names:
                     message = f'"bind" names "{name}", which no unbound rule of this message has as its "as"'
                     self.problem(rule.place, "bind-unknown", message)
 
@@ -221,17 +220,34 @@ class _Compiler:
         return found
 
     def check_oracle(self, policy: Policy) -> None:
-        """What a follower wrote must never be opened on the way to WeChat: the CRM could have it sent to itself.
+        """What came from WeChat must never be opened on the way back there: the CRM could have it sent to itself.
 
         The one exception is the follower's id: deterministic, and only where the API takes an addressee.
         """
-        written = {rule.datum for rules in policy.pushes.values() for rule in rules.rules if rule.datum}
+        written = {rule.datum for rules in _written_by_followers(policy) for rule in rules.rules if rule.datum}
         written.add("unclassified")
         for rule in _revealed_towards_wechat(policy):
             if rule.datum in written and not _names_addressee(rule):
                 message = f'"{rule.datum}" is what a follower wrote; it cannot be revealed towards WeChat'
                 fix = 'give what the agent writes an "as" of its own'
                 self.problem(rule.place, "reveal-oracle", message, fix)
+
+
+def _kind(match: dict[str, str]) -> str:
+    """`text`, `event.subscribe` and the like (see `wechat.push.message_type`); empty if `match` says none or two."""
+    match {key: value.lower() for key, value in match.items()}:
+        case {"type": "event", "event": event, **rest} if not rest:
+            return f"event.{event}"
+        case {"type": kind, **rest} | {"reply": kind, **rest} if not rest and kind != "event" and "." not in kind:
+            return kind
+    return ""
+
+
+def _written_by_followers(policy: Policy) -> Iterable[RuleSet]:
+    """Every rule set that reads what WeChat sent: pushes of known and unknown types, and its answers to API calls."""
+    yield from policy.pushes.values()
+    yield from policy.fallback.values()
+    yield from (call.response for call in policy.calls if call.direction is Direction.OUTBOUND)
 
 
 def _revealed_towards_wechat(policy: Policy) -> Iterable[Rule]:

@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import dataclass, field
 
 from proxy.crypto.mask import Mask
+from proxy.policy.plan import Treatment
 from proxy.policy.rules import Action, DataClass, Direction, Phase, PolicyTest, Reveal, Rule
-from proxy.policy.selector import parse_selector
+from proxy.policy.selector import Selector, parse_selector
 from proxy.source.problem import Place, Problem, nearest
 from proxy.source.section import Section
 from proxy.source.yaml_reader import Mapping, Node, Scalar, read_yaml
@@ -55,7 +56,7 @@ class PolicyReader:
             self.classes |= base.classes
         top = Section(read_yaml(data, file), self.problems, "a policy")
         top.number("version", 1, least=1, most=1, required=True)
-        top.take("extends")
+        top.texts("extends")  # `read_extends` took them; here their form is checked
         defaults = top.section("defaults")
         unmatched = None
         if defaults:
@@ -127,11 +128,7 @@ class PolicyReader:
         return [self.rule(key, value) for key, value in Section(node, self.problems, "the rules").rest()]
 
     def rule(self, key: Scalar, value: Node) -> Rule:
-        try:
-            selector = parse_selector(key.text)
-        except ValueError as error:
-            self.problems.append(Problem(key.place, "selector-malformed", str(error)))
-            selector = None
+        selector = self.selector(key)
         if isinstance(value, Scalar):  # `selector: allow`
             value = Mapping(value.place, ((Scalar(value.place, "action", "action"), value),))
         section = Section(value, self.problems, f'the rule for "{key.text}"')
@@ -199,9 +196,25 @@ class PolicyReader:
         expect: dict[str, str] = {}
         if expect_node is not None:
             inner = Section(expect_node, self.problems, '"expect"')
-            expect = {key.text: value.text for key, value in inner.rest() if isinstance(value, Scalar)}
+            expect = {key.text: self.expectation(key, value) for key, value in inner.rest()}
         section.done()
         return PolicyTest(section.place, sample, direction, phase, expect, method, path, role)
+
+    def expectation(self, key: Scalar, value: Node) -> str:
+        self.selector(key)
+        word = value.text if isinstance(value, Scalar) else ""
+        words = [item.value for item in Treatment]
+        if word not in words:
+            message = f'"{key.text}" cannot be expected to be "{word}"'
+            self.problems.append(Problem(value.place, "wrong-value", message, nearest(word, words)))
+        return word
+
+    def selector(self, key: Scalar) -> Selector | None:
+        try:
+            return parse_selector(key.text)
+        except ValueError as error:
+            self.problems.append(Problem(key.place, "selector-malformed", str(error)))
+            return None
 
 
 def read_extends(data: bytes, file: str) -> list[tuple[Place, str]]:

@@ -33,12 +33,12 @@ class Problem:
         return f"{self.place}: {level}{self.code} {self.message}" + (f"; {self.fix}" if self.fix else "")
 
 
-class Problems(Exception):  # noqa: N818 - a list to show, not a malfunction
+class Problems(Exception):
     """Everything wrong with a file, in the order of the file."""
 
     def __init__(self, found: list[Problem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in sorted(found)))
-        self.found = sorted(found)
+        self.found = sorted(set(found))  # a rule that many messages inherit is found at fault in each of them
+        super().__init__("\n".join(str(problem) for problem in self.found))
 
 
 def nearest(word: str, known: list[str]) -> str:

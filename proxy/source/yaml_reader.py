@@ -1,13 +1,14 @@
 """Strict YAML 1.2 (core schema) as nodes with places, on libyaml's event parser. Pure.
 
-Anchors, aliases, tags, merge keys, several documents and duplicate keys are problems: each lets a file mean something
-else than it seems to say. Sizes and depth are bounded before anything is built.
+Anchors, aliases, tags, directives, merge keys, several documents, duplicate keys and characters that editors do not
+show are problems: each lets a file mean something else than it seems to say. Sizes and depth are bounded before
+anything is built.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import yaml
@@ -49,20 +50,30 @@ _CORE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"null|Null|NULL|~|"), "null"),
     (re.compile(r"true|True|TRUE"), "true"),
     (re.compile(r"false|False|FALSE"), "false"),
-    (re.compile(r"[-+]?[0-9]{1,18}", re.ASCII), "int"),
-    (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?", re.ASCII), "float"),
+    (re.compile(r"[-+]?[0-9]{1,18}|0o[0-7]{1,20}|0x[0-9a-fA-F]{1,16}", re.ASCII), "int"),
+    (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII), "float"),
+    (re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"), "float"),
+)
+
+# Not in YAML at all (section 5.1); a byte-order mark, a line break that only some programs take for one (libyaml does,
+# YAML 1.2 and editors do not), a character that turns the writing direction: what is seen is not what is read.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]|\r(?!\n)"
 )
 
 
 def _resolve(text: str) -> Value:
     for pattern, kind in _CORE:
         if pattern.fullmatch(text):
-            return (
-                {"null": None, "true": True, "false": False}.get(kind)
-                if kind in ("null", "true", "false")
-                else (int(text) if kind == "int" else float(text))
-            )
+            return _NUMBER[kind](text) if kind in _NUMBER else _WORD[kind]
     return text
+
+
+_WORD = {"null": None, "true": True, "false": False}
+_NUMBER: dict[str, Callable[[str], int | float]] = {
+    "int": lambda text: int(text, 0 if text[:2] in ("0o", "0x") else 10),
+    "float": lambda text: float(text.replace(".i", "i").replace(".I", "I").replace(".n", "n").replace(".N", "N")),
+}
 
 
 class _Composer:
@@ -86,7 +97,7 @@ class _Composer:
             raise Problems(self.problems)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             self.problem(event, "yaml-alias", "anchors and aliases are not allowed", "write the value out")
-        if getattr(event, "tag", None) not in (None, "!"):
+        if getattr(event, "tag", None) is not None:
             self.problem(event, "yaml-tag", "tags are not allowed", "remove it")
 
     def compose(self, event: yaml.Event, depth: int = 0) -> Node:
@@ -99,6 +110,8 @@ class _Composer:
         if isinstance(event, yaml.MappingStartEvent):
             return self.mapping(event, depth)
         if isinstance(event, yaml.ScalarEvent):
+            if unseen := _UNSEEN.search(event.value):  # written as an escape
+                self.problem(event, "yaml-encoding", *_cannot_be_seen(unseen[0]))
             plain = event.implicit[0] and not event.style
             return Scalar(self.place(event), _resolve(event.value) if plain else event.value, event.value)
         return Scalar(self.place(event), None, "")  # an alias; the problem is noted
@@ -127,27 +140,48 @@ def read_yaml(data: bytes, file: str) -> Node:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - data.rfind(b"\n", 0, error.start)
-        raise Problems([Problem(Place(file, line, column), "yaml-encoding", "the file is not UTF-8")]) from None
+        place = _place(data[: error.start].decode("utf-8"), file)
+        raise Problems([Problem(place, "yaml-encoding", "the file is not UTF-8", "save it as UTF-8")]) from None
+    if unseen := _UNSEEN.search(text):
+        place = _place(text[: unseen.start()], file)
+        raise Problems([Problem(place, "yaml-encoding", *_cannot_be_seen(unseen[0]))])
     try:
         return _document(text, file)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
-        reason = (error.problem or "not YAML").replace("\t", "\\t")
-        raise Problems([Problem(place, "yaml-syntax", f"this is not well-formed YAML ({reason})")]) from None
-    except yaml.YAMLError:
-        message = "the file holds a character that YAML does not allow"
-        raise Problems([Problem(Place(file, 1, 1), "yaml-encoding", message)]) from None
+    except yaml.YAMLError:  # libyaml's reader, before its parser: _UNSEEN goes before it
+        raise Problems([Problem(Place(file, 1, 1), "yaml-encoding", "the file cannot be read as YAML")]) from None
+
+
+def _cannot_be_seen(character: str) -> tuple[str, str]:
+    return f"the character U+{ord(character):04X} cannot be seen", "remove it"
+
+
+def _place(before: str, file: str) -> Place:
+    """The place behind the text `before`."""
+    return Place(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+
+
+def _syntax(error: yaml.MarkedYAMLError, file: str) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
+    reason = (error.problem or "not YAML").replace("\t", "\\t")
+    return Problem(place, "yaml-syntax", f"this is not well-formed YAML ({reason})")
 
 
 def _document(text: str, file: str) -> Node:
-    events = yaml.parse(text, Loader=yaml.CLoader)
-    composer = _Composer(file, events)
+    composer = _Composer(file, yaml.parse(text, Loader=yaml.CLoader))
+    try:
+        return _only_document(composer)
+    except yaml.MarkedYAMLError as error:  # what was found before the parser gave up is told too
+        raise Problems([*composer.problems, _syntax(error, file)]) from None
+
+
+def _only_document(composer: _Composer) -> Node:
+    events = composer.events
     next(events)  # the stream begins
-    if not isinstance(next(events), yaml.DocumentStartEvent):
-        raise Problems([Problem(Place(file, 1, 1), "yaml-empty", "the file is empty")])
+    if not isinstance(start := next(events), yaml.DocumentStartEvent):
+        raise Problems([Problem(Place(composer.file, 1, 1), "yaml-empty", "the file is empty")])
+    if start.version or start.tags:
+        composer.problem(start, "yaml-directive", "%YAML and %TAG lines are not allowed", "remove them: it is YAML 1.2")
     node = composer.compose(next(events))
     next(events)  # the document ends
     if isinstance(extra := next(events), yaml.DocumentStartEvent):

@@ -1,0 +1,5 @@
+"""`python -m proxy` is `wxgate`."""
+
+from proxy.cli import main
+
+main()

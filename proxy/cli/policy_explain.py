@@ -1,0 +1,156 @@
+"""`wxgate policy explain`: every leaf of a sample once, as it would leave, by which rule, and why.
+
+Exit status: 0 the message would leave, 1 it would be refused, 2 there is no policy or no message to judge.
+"""
+
+import secrets
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from proxy.cli.policy_files import MAX_SAMPLE, UnreadableError, load_policy, place_from_here, read_file
+from proxy.cli.policy_table import shown, table
+from proxy.document.tree import Document
+from proxy.policy.explain import Explanation, Occasion, explain, find_rules, protect_first, temporary_keys
+from proxy.policy.plan import draft_plan
+from proxy.policy.rules import Direction, PathTemplate, Phase, Policy
+from proxy.refusal import TABLE, Refusal
+from proxy.source.problem import Problems
+from proxy.wechat.push import message_type, read_body
+
+_DIRECTIONS = click.Choice([item.value for item in Direction])
+_PHASES = click.Choice([item.value for item in Phase])
+
+
+class _CannotJudge(click.ClickException):
+    exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message))
+
+
+@click.command("explain")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("sample", type=click.Path(path_type=Path))
+@click.option("--direction", type=_DIRECTIONS, default="inbound", show_default=True)
+@click.option("--phase", type=_PHASES, default="request", show_default=True)
+@click.option("--method", default="", help="Of the API call; outbound and agent only.")
+@click.option("--path", default="", help="Of the API call; outbound and agent only.")
+@click.option("--role", default="", help="Of the caller; outbound and agent only.")
+@click.option("--query", default="", help="Query string of the API call, without the question mark.")
+@click.option("--protect", is_flag=True, help="First make tokens of clear values where the policy wants a token.")
+@click.pass_context
+def explain_command(
+    context: click.Context,
+    /,
+    file: Path,
+    sample: Path,
+    protect: bool,
+    **occasion: str,
+) -> None:
+    """Show every leaf of SAMPLE once: as it leaves, by which rule of FILE, and why.
+
+    The message goes through the plan of production, with keys made for this one run. Exit status: 0 the message would
+    leave, 1 it would be refused, 2 there is no policy or no message to judge.
+    """
+    where = _occasion(**occasion)
+    compiled = _policy(file)
+    body = _body(sample, where)
+    inbound = body is not None and where.direction is Direction.INBOUND
+    kind = _kind_of(sample, body) if body and inbound else ""
+    click.echo(shown(f"sample: {sample}, {_message(where, body.form if body else '', kind)}"))
+    click.echo(shown(f"policy: {file}, revision {compiled.revision}"))
+    try:
+        result = _explain(compiled, where, body, kind, protect)
+    except Refusal as refusal:
+        _refused(compiled, refusal.code)
+        context.exit(1)
+    _show(compiled, file, result, kind)
+    context.exit(1 if result.refusal else 0)
+
+
+def _occasion(direction: str, phase: str, method: str, path: str, role: str, query: str) -> Occasion:
+    where = Occasion(Direction(direction), Phase(phase), method.upper(), path, role, query)
+    if where.direction is Direction.INBOUND:
+        if method or path or role or query:
+            raise click.UsageError("--method, --path, --role and --query go with --direction outbound or agent")
+        return replace(where, role="wechat")
+    if not method or not path:
+        raise click.UsageError(f"--direction {direction} needs --method and --path: they say which call it is")
+    if query and where.phase is Phase.RESPONSE:
+        raise click.UsageError("--query goes with --phase request")
+    return where
+
+
+def _policy(file: Path) -> Policy:
+    try:
+        return load_policy(file)
+    except UnreadableError as error:
+        raise _CannotJudge(str(error)) from None
+    except Problems as problems:
+        click.echo("\n".join(shown(str(problem)) for problem in problems.found), err=True)
+        raise _CannotJudge(f"{file} is no valid policy; see above") from None
+
+
+def _body(sample: Path, where: Occasion) -> Document | None:
+    try:
+        data = read_file(sample, MAX_SAMPLE)
+        return None if not data and where.direction is not Direction.INBOUND else read_body(data)
+    except UnreadableError as error:
+        raise _CannotJudge(str(error)) from None
+    except Refusal as refusal:
+        raise _CannotJudge(f"{sample} is no document: {refusal.code}, {refusal.row.message}") from None
+
+
+def _kind_of(sample: Path, body: Document) -> str:
+    try:
+        return message_type(body)
+    except Refusal:
+        hint = "an encrypted push must be opened first"
+        raise _CannotJudge(f"{sample} has no MsgType, or an event no Event; {hint}") from None
+
+
+def _message(occasion: Occasion, form: str, kind: str) -> str:
+    body = f"{form} body" if form else "no body"
+    if occasion.direction is Direction.INBOUND:
+        return f"inbound {occasion.phase.value}, {body}, type {kind}"
+    role = f'role "{occasion.role}"' if occasion.role else "no role given"
+    return f"{occasion.direction.value} {occasion.phase.value}, {occasion.method} {occasion.path}, {body}, {role}"
+
+
+def _explain(compiled: Policy, where: Occasion, body: Document | None, kind: str, protect: bool) -> Explanation:
+    rules = find_rules(compiled, where, body.form if body else "", kind)
+    keys = temporary_keys(compiled, secrets.token_bytes)
+    if protect:
+        draft = draft_plan(compiled, rules, body, where.query, where.role)
+        protected = protect_first(draft, keys, secrets.token_bytes)
+        body = read_body(protected.body) if body else None
+        where = replace(where, query=protected.query)
+    return explain(compiled, rules, body, where, keys, secrets.token_bytes)
+
+
+def _refused(compiled: Policy, code: str) -> None:
+    click.echo(f"refused: {code}, {TABLE[code].message}; nothing leaves")
+    if code == "message_unknown":
+        known = [f"{kind} ({form})" for form, kind in compiled.pushes]
+        known += [f"reply {kind} ({form})" for form, kind in compiled.replies]
+        known += [f"{call.direction.value} {call.method} {_path(call.path)}" for call in compiled.calls]
+        click.echo(shown(f"the policy knows: {', '.join(known) or 'no message at all'}"))
+
+
+def _path(template: PathTemplate) -> str:
+    return "".join(f"/{segment or '{...}'}" for segment in template.segments)
+
+
+def _show(compiled: Policy, file: Path, result: Explanation, kind: str) -> None:
+    if any(result.rules is rules for rules in compiled.fallback.values()):
+        click.echo(shown(f'message: none names the type {kind}; the policy says "unmatched: encrypt"'))
+    else:
+        click.echo(f"message: {result.rules.name}")
+    places = [str(place_from_here(row.rule, file)) if row.rule else "" for row in result.rows]
+    click.echo(table(result.rows, places))
+    if result.refusal:
+        click.echo(f"refused: {result.refusal}, {TABLE[result.refusal].message}; nothing leaves")
+    else:
+        click.echo(f"leaves: every one of {len(result.rows)} fields is decided")

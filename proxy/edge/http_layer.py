@@ -1,0 +1,215 @@
+"""HTTP/1.1 as a mitmproxy layer of our own. It cannot forward: it hands complete requests to whoever answers
+`ExchangeHook` and writes the answer, which is a ClearedReply or a Refusal from the static table and nothing else.
+
+Two readers look at every request, our strict guard and llhttp (httptools); where they differ, it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httptools
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+
+from proxy.cleared import ClearedReply, require_cleared_reply
+from proxy.edge.http_body import Body
+from proxy.edge.http_guard import MAX_HEAD, Head, read_head
+from proxy.gateway import Refused
+from proxy.message import Request
+from proxy.refusal import Audience, Refusal, answer
+
+_REASONS = {200: b"OK", 201: b"Created", 204: b"No Content", 400: b"Bad Request", 401: b"Unauthorized"}
+_REASONS |= {403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed", 408: b"Request Timeout"}
+_REASONS |= {413: b"Content Too Large", 415: b"Unsupported Media Type", 417: b"Expectation Failed"}
+_REASONS |= {422: b"Unprocessable Content", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error"}
+_REASONS |= {501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable", 504: b"Gateway Timeout"}
+
+_ALWAYS = (
+    b"cache-control: no-store\r\nx-content-type-options: nosniff\r\nstrict-transport-security: max-age=31536000\r\n"
+)
+
+
+@dataclass
+class ExchangeHook(commands.StartHook):  # type: ignore[no-untyped-call]
+    """A complete request. The connection answers it by setting `answer` before it completes the hook."""
+
+    request: Request
+    answer: ClearedReply | Refused | None = None
+
+
+@dataclass
+class DeadlinePassed(events.Event):
+    """The connection's clock: what is under way took too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the layer asks of the connection it serves.
+
+    `body_limit`: bytes the route of a head takes, or a Refusal; `phase`: told at each turn, for the deadlines;
+    `draining`: whether to close after the next answer; `refused`: told of refusals made here.
+    """
+
+    body_limit: Callable[[Head], int]
+    phase: Callable[[str], None]
+    draining: Callable[[], bool]
+    refused: Callable[[Refusal], None]
+
+
+class _Second:
+    """What llhttp understands of one request."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.fields = 0
+        self.body = bytearray()
+        self.completed = 0
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, _name: bytes, _value: bytes) -> None:
+        self.fields += 1
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.completed += 1
+
+
+class HttpLayer(layer.Layer):
+    """One per connection."""
+
+    def __init__(self, context: Context, desk: Desk) -> None:
+        super().__init__(context)
+        self._desk = desk
+        self._buffer = bytearray()
+        self._raw_head = b""
+        self._head: Head | None = None
+        self._body: Body | None = None
+        self._framed = bytearray()
+        self._done = False
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if self._done or isinstance(event, events.Start):
+            return
+        if isinstance(event, events.DataReceived):
+            self._buffer += event.data
+            yield from self._guarded(self._advance)
+        elif isinstance(event, DeadlinePassed):
+            yield from self._late()
+        elif isinstance(event, events.ConnectionClosed):
+            self._done = True
+            yield commands.CloseConnection(self.context.client)
+
+    def _guarded(self, work: Callable[[], layer.CommandGenerator[None]]) -> layer.CommandGenerator[None]:
+        try:
+            yield from work()
+        except Refusal as refusal:
+            self._desk.refused(refusal)
+            yield from self._refuse(Refused(refusal, Audience.HTTP))
+
+    def _late(self) -> layer.CommandGenerator[None]:
+        if self._head is None and not self._buffer:
+            self._done = True
+            yield commands.CloseConnection(self.context.client)  # idle between two requests: no answer is due
+            return
+        refusal = Refusal("http_timeout")
+        self._desk.refused(refusal)
+        yield from self._refuse(Refused(refusal, Audience.HTTP))
+
+    def _advance(self) -> layer.CommandGenerator[None]:
+        """Everything the buffer has to offer; stops at an answer that closes."""
+        while not self._done:
+            if self._head is None:
+                if not self._buffer or not self._take_head():
+                    return
+                yield from self._continue_if_asked()
+            body = self._take_body()
+            if body is None:
+                return
+            yield from self._exchange(body)
+
+    def _take_head(self) -> bool:
+        self._desk.phase("head")
+        end = self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
+        if end < 0:
+            if len(self._buffer) > MAX_HEAD:
+                raise Refusal("http_head_too_large")
+            return False
+        self._raw_head = bytes(self._buffer[: end + 4])
+        del self._buffer[: end + 4]
+        head = read_head(self._raw_head)
+        self._body = Body(head.length, self._desk.body_limit(head))
+        self._head = head
+        self._framed.clear()
+        self._desk.phase("body")
+        return True
+
+    def _continue_if_asked(self) -> layer.CommandGenerator[None]:
+        if self._head and self._head.expects_continue and not self._buffer:
+            yield commands.SendData(self.context.client, b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _take_body(self) -> bytes | None:
+        head, body_reader = self._head, self._body
+        if head is None or body_reader is None:
+            raise Refusal("internal")
+        before = bytes(self._buffer) if head.length is None else b""
+        body = body_reader.feed(self._buffer)
+        if head.length is None:  # what llhttp will see of the chunks: exactly what was taken off the buffer
+            self._framed += before[: len(before) - len(self._buffer)]
+        return body
+
+    def _agree(self, head: Head, body: bytes) -> None:
+        """The second reader must understand the very same request."""
+        second = _Second()
+        parser = httptools.HttpRequestParser(second)
+        try:
+            parser.feed_data(self._raw_head)
+            framed = bytes(self._framed) if head.length is None else body
+            if framed:
+                parser.feed_data(framed)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            raise Refusal("http_malformed") from None
+        target = f"{head.path}?{head.query}" if head.query else head.path
+        same = second.completed == 1 and second.fields == len(head.headers) and second.body == body
+        if not same or second.target.decode("latin-1") not in (target, target + "?"):
+            raise Refusal("http_malformed")
+
+    def _exchange(self, body: bytes) -> layer.CommandGenerator[None]:
+        head = self._head
+        if head is None:
+            raise Refusal("internal")
+        self._agree(head, body)
+        self._desk.phase("exchange")
+        hook = ExchangeHook(Request(head.method, head.path, head.query, head.headers, body, head.host))
+        yield hook
+        self._head = self._body = None
+        if hook.answer is None:
+            raise Refusal("not_cleared")
+        yield from self._answer(hook.answer, head.keep_alive and not self._desk.draining())
+
+    def _refuse(self, refused: Refused) -> layer.CommandGenerator[None]:
+        yield from self._answer(refused, keep_alive=False)
+
+    def _answer(self, reply: ClearedReply | Refused, keep_alive: bool) -> layer.CommandGenerator[None]:
+        """The door back: the only place that writes to a caller."""
+        if isinstance(reply, Refused):
+            out = answer(reply.refusal, reply.audience)
+            status, content_type, body = out.status, out.content_type, out.body
+        else:
+            cleared = require_cleared_reply(reply)
+            status, content_type, body = cleared.status, cleared.content_type, cleared.body
+        head = b"HTTP/1.1 %d %s\r\n%s" % (status, _REASONS.get(status, b"Status"), _ALWAYS)
+        if status != 204:  # RFC 9110 section 15.3.5: no content, no length
+            head += b"content-type: %s\r\ncontent-length: %d\r\n" % (content_type, len(body))
+        close = b"" if keep_alive else b"connection: close\r\n"
+        yield commands.SendData(self.context.client, head + close + b"\r\n" + (body if status != 204 else b""))
+        if keep_alive:
+            self._desk.phase("head" if self._buffer else "idle")
+        else:
+            self._done = True
+            yield commands.CloseConnection(self.context.client)

@@ -1,0 +1,96 @@
+"""TLS towards clients: mitmproxy's TLS layer on pyOpenSSL, with what a public server needs on top.
+
+Ours: alerts reach the client, close_notify is sent, unknown server names get alert 112, tiny records are cut off, and
+nothing the engine has to say about a handshake is logged. The server name is read by OpenSSL, not by a second parser.
+"""
+
+from __future__ import annotations
+
+from mitmproxy.proxy import commands, events, layer, tunnel
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.tls import ClientTLSLayer, TLSLayer
+from OpenSSL import SSL
+
+from proxy.edge.tls import unknown_name
+
+_UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # RFC 8446 section 6: fatal alert 112
+# A record of one byte costs as much as one of 16 KiB. Below this average over this many records a sender is cut off.
+_RECORDS_BEFORE_JUDGING = 512
+_LEAST_AVERAGE = 32
+
+
+class GatewayTlsLayer(ClientTLSLayer):
+    """One per connection."""
+
+    def __init__(self, context: Context, child: layer.Layer) -> None:
+        super().__init__(context)
+        self.child_layer = child
+        self._started = False
+        self._records = 0
+        self._received = 0
+
+    def receive_handshake_data(self, data: bytes) -> layer.CommandGenerator[tuple[bool, str | None]]:
+        if not self._started:
+            self._started = True
+            yield from self.start_tls()
+            if not self.conn.connected:
+                return False, "closed"
+        done, error = yield from TLSLayer.receive_handshake_data(self, data)
+        if unknown_name(self.tls):
+            yield commands.SendData(self.conn, _UNRECOGNIZED_NAME)
+            return False, "unknown server name"
+        if error:
+            yield from self.tls_interact()  # OpenSSL's own alert
+        return done, error
+
+    def tls_interact(self) -> layer.CommandGenerator[None]:
+        if not unknown_name(self.tls):  # else OpenSSL goes on with the default certificate, which must not leave
+            yield from super().tls_interact()
+
+    def on_handshake_error(self, err: str) -> layer.CommandGenerator[None]:
+        # The engine's own method would log the error with bytes of the peer.
+        yield commands.CloseConnection(self.tunnel_connection)
+
+    def receive_data(self, data: bytes) -> layer.CommandGenerator[None]:
+        if data:
+            self.tls.bio_write(data)
+        pieces: list[bytes] = []
+        closed = failed = False
+        while True:
+            try:
+                piece = self.tls.recv(65535)
+            except SSL.WantReadError:
+                break
+            except SSL.ZeroReturnError:
+                closed = True
+                break
+            except SSL.Error:
+                failed = True
+                break
+            pieces.append(piece)
+            if self._is_flood(len(piece)):
+                failed = True
+                break
+        yield from self.tls_interact()
+        if failed:  # nothing behind a broken record is believed
+            yield commands.CloseConnection(self.tunnel_connection)
+            return
+        if pieces:
+            yield from self.event_to_child(events.DataReceived(self.conn, b"".join(pieces)))
+        if closed:
+            yield from self.event_to_child(events.ConnectionClosed(self.conn))
+
+    def _is_flood(self, size: int) -> bool:
+        self._records += 1
+        self._received += size
+        return self._records > _RECORDS_BEFORE_JUDGING and self._received < self._records * _LEAST_AVERAGE
+
+    def send_close(self, command: commands.CloseConnection) -> layer.CommandGenerator[None]:
+        if self.tunnel_state is tunnel.TunnelState.OPEN:
+            try:
+                self.tls.shutdown()  # close_notify: the caller can tell an end from a cut
+            except SSL.Error:
+                pass
+            else:
+                yield from self.tls_interact()
+        yield from super().send_close(command)

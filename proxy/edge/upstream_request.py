@@ -1,0 +1,42 @@
+"""A cleared request as the bytes of HTTP/1.1 (RFC 9112). Pure; refuses whatever could become a second request."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from proxy.cleared import ClearedRequest
+from proxy.refusal import Refusal
+
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+"""One character of a token, RFC 9110 section 5.6.2."""
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
+_NAME = re.compile(TOKEN + rb"++")
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*+")
+_TARGET = re.compile(r"/[!-~]*+")
+# This side's own: they say where the message ends, where it goes and who keeps the connection.
+_OWN = frozenset(
+    b"host content-length transfer-encoding connection keep-alive proxy-connection upgrade te trailer expect "
+    b"accept-encoding".split()
+)
+
+
+def encode(request: ClearedRequest, host_header: bytes) -> bytes:
+    """The whole request in one piece, for one write. Refusal `not_cleared`: it is not fit for the wire."""
+    if request.method not in _METHODS or not _TARGET.fullmatch(request.target):
+        raise Refusal("not_cleared")
+    lines = [
+        f"{request.method} {request.target} HTTP/1.1\r\nhost: ".encode("ascii"),
+        host_header,
+        b"\r\nconnection: keep-alive\r\naccept-encoding: identity\r\n",
+    ]
+    for name, value in request.headers:
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or name.lower() in _OWN:
+            raise Refusal("not_cleared")
+        lines += (name, b": ", value, b"\r\n")
+    if request.body or request.method in _WITH_CONTENT:
+        lines.append(b"content-length: %d\r\n" % len(request.body))
+    lines += (b"\r\n", request.body)
+    return b"".join(lines)

@@ -1,0 +1,147 @@
+"""Every metric, in one place: names, labels, help. Workers count here; the supervisor adds up and renders.
+
+A snapshot is plain data, so that it can cross a pipe; `render` makes Prometheus text of the sum of several.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+# Seconds. WeChat hangs up after 5.
+BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 5.0)
+
+COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "exchanges": ("Exchanges by route and outcome: answered, or the code of the refusal", ("route", "outcome")),
+    "repeats": ("Repeated deliveries that got the stored reply", ()),
+    "values": ("Values by what was done to them", ("treatment",)),
+    "handshakes": ("TLS handshakes by listener and version", ("listener", "version")),
+    "handshakes_failed": ("Connections that ended before a handshake", ("listener",)),
+    "connections_cut": ("Connections cut by the gateway", ("listener", "reason")),
+    "reloads": ("Reloads by outcome", ("outcome",)),
+    "worker_restarts": ("Workers that died and were replaced", ()),
+}
+HISTOGRAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "step_seconds": ("Seconds by step of an exchange", ("step",)),
+}
+GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "ready": ("1 if the gateway is ready", ()),
+    "workers": ("Workers that are up", ()),
+    "connections": ("Open client connections", ("listener",)),
+    "upstream_connections": ("Open upstream connections", ("upstream", "state")),
+    "key_age_seconds": ("Age of each active key", ("tenant", "region", "group", "purpose", "key_id")),
+    "certificate_days_left": ("Days until a certificate expires", ("certificate",)),
+}
+
+Key = tuple[str, ...]
+Plain = dict[str, list[list[Any]]]
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Counts by (name, labels...) and histograms as bucket counts with the sum of seconds at the end."""
+
+    counts: dict[Key, float]
+    buckets: dict[Key, list[float]]
+
+    def add(self, other: Snapshot) -> None:
+        for key, value in other.counts.items():
+            self.counts[key] = self.counts.get(key, 0) + value
+        for key, values in other.buckets.items():
+            mine = self.buckets.get(key)
+            self.buckets[key] = values[:] if mine is None else [a + b for a, b in zip(mine, values, strict=True)]
+
+    def to_plain(self) -> Plain:
+        """For JSON."""
+        return {
+            "counts": [[*key, value] for key, value in self.counts.items()],
+            "buckets": [[*key, values] for key, values in self.buckets.items()],
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Plain) -> Snapshot:
+        return cls(
+            {tuple(row[:-1]): row[-1] for row in plain["counts"]},
+            {tuple(row[:-1]): row[-1] for row in plain["buckets"]},
+        )
+
+
+def empty() -> Snapshot:
+    return Snapshot({}, {})
+
+
+class WorkerMeasures:
+    """Implements ports.Measures. KeyError for a name that is not listed above."""
+
+    def __init__(self) -> None:
+        self.snapshot = empty()
+
+    def count(self, name: str, *labels: str, by: int = 1) -> None:
+        key = (name, *labels)
+        counts = self.snapshot.counts
+        if key not in counts and len(COUNTERS[name][1]) != len(labels):
+            raise KeyError(name)
+        counts[key] = counts.get(key, 0) + by
+
+    def observe(self, name: str, seconds: float, *labels: str) -> None:
+        key = (name, *labels)
+        buckets = self.snapshot.buckets.get(key)
+        if buckets is None:
+            if len(HISTOGRAMS[name][1]) != len(labels):
+                raise KeyError(name)
+            buckets = self.snapshot.buckets[key] = [0.0] * (len(BUCKETS) + 2)
+        buckets[bisect_left(BUCKETS, seconds)] += 1
+        buckets[-1] += seconds
+
+
+class _Rendered(Collector):
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = list(metrics)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def render(snapshot: Snapshot, gauges: Mapping[Key, float]) -> bytes:
+    """Prometheus text format of the sums and of the gauges of the moment."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Rendered([*_counters(snapshot), *_histograms(snapshot), *_gauges(gauges)]))
+    return generate_latest(registry)
+
+
+def _counters(snapshot: Snapshot) -> Iterator[Metric]:
+    for name, (text, labels) in COUNTERS.items():
+        family = CounterMetricFamily(f"wxgate_{name}", text, labels=labels)
+        for key, value in sorted(snapshot.counts.items()):
+            if key[0] == name:
+                family.add_metric(key[1:], value)
+        yield family
+
+
+def _histograms(snapshot: Snapshot) -> Iterator[Metric]:
+    for name, (text, labels) in HISTOGRAMS.items():
+        family = HistogramMetricFamily(f"wxgate_{name}", text, labels=labels)
+        for key, values in sorted(snapshot.buckets.items()):
+            if key[0] == name:
+                bounds = [*map(str, BUCKETS), "+Inf"]
+                sums, running = [], 0.0
+                for bound, amount in zip(bounds, values[:-1], strict=True):
+                    running += amount
+                    sums.append((bound, running))
+                family.add_metric(key[1:], sums, values[-1])
+        yield family
+
+
+def _gauges(gauges: Mapping[Key, float]) -> Iterator[Metric]:
+    for name, (text, labels) in GAUGES.items():
+        family = GaugeMetricFamily(f"wxgate_{name}", text, labels=labels)
+        for key, value in sorted(gauges.items()):
+            if key[0] == name:
+                family.add_metric(key[1:], value)
+        yield family

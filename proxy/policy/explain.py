@@ -1,0 +1,202 @@
+"""What a policy does to one message, leaf by leaf, and why. Pure.
+
+Runs the plan and the carrying-out of production with keys made for the occasion; only refusals are told apart in more
+detail than a caller is ever told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose
+from proxy.document.tree import Document, Path
+from proxy.policy.carry_out import Carried, Keyset, carry_out
+from proxy.policy.plan import Plan, Step, Treatment, draft_plan
+from proxy.policy.rules import Direction, Phase, Policy, Reveal, RuleSet
+from proxy.refusal import TABLE, Refusal
+from proxy.source.problem import Place
+
+Entropy = Callable[[int], bytes]
+
+# Any tenant and region will do: nothing that is made here is ever opened elsewhere.
+_TENANT, _REGION = "explained", "xx"
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """When a message comes by: what a route and its caller would say. `method` and `path` for API calls only."""
+
+    direction: Direction
+    phase: Phase
+    method: str = ""
+    path: str = ""
+    role: str = ""
+    query: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One leaf. `value`: as it leaves, None if it does not. `rule`: None if no rule knows the leaf.
+    `code`: of the refusal the leaf causes."""
+
+    form: str
+    path: Path
+    value: str | None
+    treatment: Treatment
+    data_class: str
+    datum: str
+    rule: Place | None
+    why: str
+    code: str = ""
+
+    @property
+    def selector(self) -> str:
+        return selector_of(self.form, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`refusal`: the code of the first one, empty if the message leaves. `carried`: None if it does not."""
+
+    rules: RuleSet
+    rows: tuple[Row, ...]
+    refusal: str
+    carried: Carried | None
+
+
+def find_rules(policy: Policy, occasion: Occasion, form: str, kind: str) -> RuleSet:
+    """The rules production would take. `form`: of the body; `kind`: message type of a push or passive reply.
+
+    Raises Refusal `message_unknown`.
+    """
+    found: RuleSet | None
+    if occasion.direction is Direction.INBOUND:
+        if occasion.phase is Phase.REQUEST:
+            found = policy.pushes.get((form, kind)) or policy.fallback.get(form)
+        else:
+            found = policy.replies.get((form, kind))
+    else:
+        call = policy.find_call(occasion.direction, occasion.method, occasion.path)
+        found = None if call is None else call.request if occasion.phase is Phase.REQUEST else call.response
+    if found is None:
+        raise Refusal("message_unknown")
+    return found
+
+
+def temporary_keys(policy: Policy, entropy: Entropy) -> Keyset:
+    """A fresh key for everything the policy can seal."""
+    sealing = {(group, purpose): DataKey(entropy(DEK_SIZE), purpose) for group in policy.groups for purpose in Purpose}
+    return Keyset(sealing, {key.id: key for key in sealing.values()})
+
+
+def protect_first(plan: Plan, keys: Keyset, entropy: Entropy) -> Carried:
+    """The message as the CRM would send it: where the policy wants a token and `plan` found a clear value, the value's
+    token. Everything else as it is. Raises Refusal `bind_missing`."""
+
+    def protected(step: Step) -> Step:
+        wanted = step.code == "clear_value_refused"
+        return replace(step, treatment=Treatment.ENCRYPTED if wanted else Treatment.ALLOWED, code="")
+
+    return carry_out(_with(plan, protected), keys, _TENANT, _REGION, entropy)
+
+
+def explain(
+    policy: Policy, rules: RuleSet, body: Document | None, occasion: Occasion, keys: Keyset, entropy: Entropy
+) -> Explanation:
+    """One row for every leaf of `body` and every query parameter, in their order.
+
+    Raises Refusal `document_type` or `document_malformed` if there is nothing to make rows of.
+    """
+    plan = draft_plan(policy, rules, body, occasion.query, occasion.role)
+    codes = [step.code for step in plan.steps]
+    carried, refusal = None, next((code for code in codes if code), "")
+    if not refusal:
+        try:
+            carried = carry_out(plan, keys, _TENANT, _REGION, entropy)
+        except Refusal as error:
+            refusal = error.code
+            codes = [_code_of(plan, index, keys, entropy) for index in range(len(plan.steps))]
+    values: tuple[str | None, ...] = carried.values if carried else (None,) * len(codes)
+    forms = [rules.form] * len(plan.body_steps) + ["query"] * len(plan.query_steps)
+    rows = tuple(
+        _row(form, step, value, code, occasion.role)
+        for form, step, value, code in zip(forms, plan.steps, values, codes, strict=True)
+    )
+    return Explanation(rules, rows, refusal, carried)
+
+
+def _with(plan: Plan, change: Callable[[Step], Step]) -> Plan:
+    return replace(
+        plan,
+        body_steps=tuple(change(step) for step in plan.body_steps),
+        query_steps=tuple(change(step) for step in plan.query_steps),
+    )
+
+
+def _code_of(plan: Plan, index: int, keys: Keyset, entropy: Entropy) -> str:
+    """Why the leaf `index` alone cannot be carried out; empty if it can."""
+    only = plan.steps[index]
+    if only.treatment is Treatment.ALLOWED:
+        return ""
+    alone = _with(plan, lambda step: step if step is only else replace(step, treatment=Treatment.ALLOWED))
+    try:
+        carry_out(alone, keys, _TENANT, _REGION, entropy)
+    except Refusal as refusal:
+        return refusal.code
+    return ""
+
+
+def _row(form: str, step: Step, value: str | None, code: str, role: str) -> Row:
+    rule, data_class = step.rule, step.rule.data_class
+    known = bool(rule.place.line)  # the rule that stands for no rule stands nowhere
+    named = data_class is not None and (known or not code)
+    return Row(
+        form,
+        step.leaf.path,
+        value,
+        Treatment.REFUSED if code else step.treatment,
+        data_class.name if data_class and named else "",
+        rule.datum if named or known else "",
+        rule.place if known else None,
+        TABLE[code].message if code else _why(step, value, role),
+        code,
+    )
+
+
+_WHY = {
+    Treatment.ALLOWED: "the rule says allow",
+    Treatment.DROPPED: "the rule says drop",
+    Treatment.MASKED: "the class masks",
+    Treatment.REVEALED: "opened for {role}",
+    Treatment.REVEALED_MASKED: "opened and masked for {role}",
+}
+
+
+def _why(step: Step, value: str | None, role: str) -> str:
+    who = f'role "{role}"' if role else "a caller of no named role"
+    if step.treatment is not Treatment.ENCRYPTED:
+        return _WHY[step.treatment].format(role=who)
+    if not step.classified:
+        return "no rule knows it; the policy encrypts such fields"
+    if step.token is not None and value is not None:
+        stays = value == step.leaf.text
+        return "is a token already and stays" if stays else "looks like a token but does not open: it is clear text"
+    if step.rule.reveal_for(role) is Reveal.KEEP:
+        return f"{who} gets no more than the token"
+    return "the class encrypts"
+
+
+def selector_of(form: str, path: Path) -> str:
+    """The selector of one leaf, as an author would write it."""
+    if form == "json":
+        return "json:$" + "".join(_json_segment(segment) for segment in path)
+    return ("xml:/" if form == "xml" else "query:") + "/".join(str(segment) for segment in path)
+
+
+def _json_segment(segment: str | int) -> str:
+    if isinstance(segment, int):
+        return f"[{segment}]"
+    if segment.isascii() and segment.isidentifier():
+        return f".{segment}"
+    return f'["{segment}"]' if "'" in segment else f"['{segment}']"

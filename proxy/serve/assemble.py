@@ -1,0 +1,95 @@
+"""The composition root: the only place that builds adapters and knows the clock and the source of randomness."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+
+from proxy.edge.listener import Listener
+from proxy.edge.tls import ContextSet
+from proxy.edge.upstream import UpstreamPool
+from proxy.gateway import Gateway, World
+from proxy.kms.administration import open_keyring
+from proxy.kms.keyring import Keyring
+from proxy.observe.audit import AuditChain
+from proxy.observe.log import StructuredLog
+from proxy.observe.measures import WorkerMeasures
+from proxy.replay.shared import SharedDeliveries
+from proxy.route import RouteTable
+from proxy.serve.settings import Settings
+
+
+class SystemClock:
+    """Implements ports.Clock."""
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a reload replaces as a whole: read and checked together, before the fork or in a worker."""
+
+    settings: Settings
+    keys: Keyring
+    contexts: dict[str, ContextSet]
+
+    @property
+    def table(self) -> RouteTable:
+        return RouteTable(self.settings.routes, self.settings.policies)
+
+
+def load(settings: Settings) -> Loaded:
+    """Raises KeysError, KeyMismatchError, TlsConfigurationError."""
+    keys = open_keyring(settings.state, settings.unlock, secrets.token_bytes)
+    return Loaded(settings, keys, {item.name: ContextSet(item.tls) for item in settings.listeners})
+
+
+def new_deliveries(settings: Settings) -> SharedDeliveries:
+    """The memory all workers share; made once, before the first fork."""
+    window = max((route.account.window for route in settings.routes if route.account), default=300)
+    # A triple is fresh for `window` seconds on both sides of now, and must be remembered for all of them.
+    return SharedDeliveries.create(
+        settings.delivery_entries, settings.delivery_reply_bytes, triple_window=2.0 * window + 100.0
+    )
+
+
+@dataclass(slots=True)
+class Assembly:
+    """One worker's gateway with everything it stands on."""
+
+    loaded: Loaded
+    gateway: Gateway
+    upstream: UpstreamPool
+    audit: AuditChain
+    measures: WorkerMeasures
+    log: StructuredLog
+    listeners: dict[str, Listener]
+
+
+def assemble(loaded: Loaded, deliveries: SharedDeliveries, slot: int, log: StructuredLog) -> Assembly:
+    """Builds a worker. Raises OSError if the audit log cannot be opened, ValueError for an unusable upstream file."""
+    settings = loaded.settings
+    audit = AuditChain.open(settings.audit, slot, max_bytes=settings.audit_max_bytes)
+    upstream, measures = UpstreamPool(settings.upstreams), WorkerMeasures()
+    world = World(loaded.keys, deliveries, upstream, SystemClock(), secrets.token_bytes, audit, log, measures)
+    gateway = Gateway(loaded.table, world)
+    listeners = {
+        item.name: Listener(item, loaded.contexts[item.name], gateway, measures, log) for item in settings.listeners
+    }
+    return Assembly(loaded, gateway, upstream, audit, measures, log, listeners)
+
+
+def swap(assembly: Assembly, loaded: Loaded) -> UpstreamPool:
+    """Puts a new configuration into a running worker, all of it at once; returns the upstream pool it retired.
+
+    Exchanges under way keep what they began with; connections stay.
+    """
+    retired, assembly.upstream = assembly.upstream, UpstreamPool(loaded.settings.upstreams)
+    assembly.gateway.replace(loaded.table, loaded.keys, assembly.upstream)
+    for name, listener in assembly.listeners.items():
+        settings = next(item for item in loaded.settings.listeners if item.name == name)
+        listener.settings, listener.contexts = settings, loaded.contexts[name]
+    assembly.loaded = loaded
+    return retired

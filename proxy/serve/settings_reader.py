@@ -1,0 +1,391 @@
+"""Reads gateway.yaml: shapes, references between its parts, files, secrets; all problems at once."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from proxy.edge.listener_settings import KeyPair, Limits, ListenerSettings, TlsSettings
+from proxy.edge.upstream_settings import UpstreamSettings
+from proxy.policy.compile import compile_policy
+from proxy.policy.rules import Direction, Policy
+from proxy.route import Credential, Route, RouteKind, overlapping
+from proxy.serve.secret import SecretError, resolve
+from proxy.serve.settings import AdminSettings, Settings
+from proxy.source.problem import Place, Problem, Problems, nearest
+from proxy.source.section import Section
+from proxy.source.yaml_reader import MAX_BYTES, read_yaml
+from proxy.wechat.account import Account, Mode
+from proxy.wechat.envelope import EnvelopeKey
+
+_NAME = r"[a-z][a-z0-9-]{0,31}"
+_HOST = r"[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\]"
+_NAME_HINT = "lower-case letters, digits and -"
+_MIB = 1024 * 1024
+
+
+def read_bounded(path: Path) -> bytes:
+    """The bytes of a file people write, at most one more than is allowed. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+class SettingsReader:
+    """Reads one gateway.yaml. Problems gather in `problems`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.base = path.parent
+        self.problems: list[Problem] = []
+        self.listeners: dict[str, ListenerSettings] = {}
+        self.accounts: dict[str, Account] = {}
+        self.upstreams: dict[str, UpstreamSettings] = {}
+        self.policies: dict[str, Policy] = {}
+        self.owner = ("", "")
+
+    def read(self) -> Settings:
+        """Raises Problems if there is anything but warnings."""
+        data = self._bytes(self.path)
+        top = Section(read_yaml(data, str(self.path)), self.problems, "a gateway configuration")
+        top.number("version", 1, least=1, most=1, required=True)
+        state = self.base / top.text("state", "state", required=True)
+        self.owner = (
+            top.text("tenant", "default", pattern=_NAME, hint=_NAME_HINT),
+            top.text("region", pattern=r"[a-z]{2}", required=True, hint="a lower-case ISO 3166 code such as cn"),
+        )
+        unlock = self._keys(top.section("keys", required=True))
+        for section in top.sections("listeners", required=True):
+            self._add(self.listeners, section, self._listener(section))
+        for section in top.sections("accounts"):
+            self._add(self.accounts, section, self._account(section))
+        for section in top.sections("upstreams", required=True):
+            if (upstream := self._upstream(section)) is not None:
+                self._add(self.upstreams, section, upstream)
+        routes = [(section.place, self._route(section)) for section in top.sections("routes", required=True)]
+        audit, audit_max = self._audit(top.section("audit"), state)
+        admin = self._admin(top.section("admin"))
+        drain = top.duration("drain", 10.0, most=300.0)
+        entries, reply_bytes = self._deliveries(top.section("deliveries"))
+        top.done()
+        self._check_routes(routes)
+        if any(not problem.warning for problem in self.problems):
+            raise Problems(self.problems)
+        return Settings(
+            self.path, state, unlock, tuple(self.listeners.values()), tuple(self.upstreams.values()),
+            tuple(route for _, route in routes), self.policies, audit, audit_max, admin, drain, entries, reply_bytes,
+            self._digest(data),
+            tuple(self.problems),
+        )  # fmt: skip
+
+    def _digest(self, data: bytes) -> str:
+        revisions = "".join(policy.revision for policy in self.policies.values())
+        return hashlib.sha256(data + revisions.encode()).hexdigest()[:16]
+
+    # --- small parts
+
+    def _bytes(self, path: Path) -> bytes:
+        try:
+            return read_bounded(path)
+        except OSError as error:
+            message = f"the file cannot be read ({(error.strerror or 'error').lower()})"
+            raise Problems([Problem(Place(str(path), 1, 1), "file-unreadable", message)]) from None
+
+    def _add[T](self, table: dict[str, T], section: Section, item: T) -> None:
+        name: str = item.name  # type: ignore[attr-defined]
+        if name in table:
+            section.problem(section.place, "name-duplicate", f'there are two entries named "{name}"')
+        table[name] = item
+
+    def _secret(self, section: Section, key: str, *, required: bool = True) -> bytes:
+        node = section.take(key, required=required)
+        if node is None:
+            return b""
+        try:
+            return resolve(section.as_text(node, key) or "", self.base)
+        except SecretError as error:
+            section.problem(node.place, "secret", f'"{key}": {error}')
+            return b""
+
+    def _file(self, section: Section, key: str, *, required: bool = False) -> Path | None:
+        node = section.take(key, required=required)
+        name = section.as_text(node, key) if node is not None else None
+        if node is None or name is None:
+            return None
+        path = self.base / name
+        if not path.is_file():
+            section.problem(node.place, "file-unreadable", f'"{key}": there is no file {name}')
+        return path
+
+    def _address(self, section: Section, key: str, default: str) -> tuple[str, int]:
+        node = section.take(key, required=not default)
+        text = (section.as_text(node, key) or "") if node is not None else default
+        host, _, port = text.rpartition(":")
+        try:
+            address = ipaddress.ip_address(host.strip("[]"))
+        except ValueError:
+            address = None
+        if address is None or not port.isdigit() or not 0 <= int(port) < 65536:
+            place = node.place if node is not None else section.place
+            section.problem(place, "wrong-value", f'"{key}" must be ADDRESS:PORT, for example 0.0.0.0:443')
+            return "127.0.0.1", 0
+        return str(address), int(port)
+
+    def _keys(self, section: Section | None) -> bytes:
+        if section is None:
+            return b""
+        section.choice("provider", ("local",), "local")
+        unlock = self._secret(section, "unlock")
+        section.done()
+        return unlock
+
+    def _audit(self, section: Section | None, state: Path) -> tuple[Path, int]:
+        if section is None:
+            return state / "audit", 64 * _MIB
+        directory = self.base / section.text("directory", str(state / "audit"))
+        most = section.size("rotate_at", 64 * _MIB, most=1024 * _MIB)
+        section.done()
+        return directory, most
+
+    def _admin(self, section: Section | None) -> AdminSettings:
+        if section is None:
+            return AdminSettings()
+        place = section.place
+        host, port = self._address(section, "address", "127.0.0.1:9090")
+        if not ipaddress.ip_address(host).is_loopback:
+            section.problem(place, "admin-exposed", "the admin listener has no TLS and must be on a loopback address")
+        token = self._secret(section, "token", required=False)
+        section.done()
+        return AdminSettings(host, port, hashlib.sha256(token).digest() if token else b"")
+
+    def _deliveries(self, section: Section | None) -> tuple[int, int]:
+        if section is None:
+            return 1 << 18, 32 * _MIB
+        entries = section.number("entries", 1 << 18, least=1024, most=1 << 24)
+        replies = section.size("replies", 32 * _MIB, most=4096 * _MIB)
+        section.done()
+        return entries, replies
+
+    # --- listeners
+
+    def _listener(self, section: Section) -> ListenerSettings:
+        name = section.text("name", "?", required=True, pattern=_NAME, hint=_NAME_HINT)
+        host, port = self._address(section, "address", "")
+        tls, client_names = self._tls(section.section("tls", required=True))
+        limits = self._limits(section.section("limits"))
+        proxy_protocol = section.flag("proxy_protocol")
+        section.done()
+        return ListenerSettings(name, host, port, tls, limits, proxy_protocol, client_names)
+
+    def _tls(self, section: Section | None) -> tuple[TlsSettings, frozenset[str]]:
+        if section is None:
+            return TlsSettings(KeyPair(Path(), Path()), {}), frozenset()
+        default = self._pair(section)
+        names: dict[str, KeyPair] = {}
+        if (named := section.section("names")) is not None:
+            for key, value in named.rest():
+                inner = Section(value, self.problems, f'the certificate for "{key.text}"')
+                names[key.text.lower()] = self._pair(inner)
+                inner.done()
+        oldest = section.choice("oldest", ("1.2", "1.3"), "1.2")
+        client = section.section("client_certificates")
+        ca, required, allowed = None, False, frozenset[str]()
+        if client is not None:
+            ca = self._file(client, "ca", required=True)
+            required = client.flag("required")
+            allowed = frozenset(client.texts("names"))
+            client.done()
+        section.done()
+        return TlsSettings(default, names, oldest == "1.3", ca, required), allowed
+
+    def _pair(self, section: Section) -> KeyPair:
+        certificate = self._file(section, "certificate", required=True)
+        key = self._file(section, "key", required=True)
+        return KeyPair(certificate or Path(), key or Path())
+
+    def _limits(self, section: Section | None) -> Limits:
+        if section is None:
+            return Limits()
+        base = Limits()
+        limits = Limits(
+            section.number("connections", base.connections, least=1, most=1_000_000),
+            section.number("per_address", base.per_address, least=1, most=1_000_000),
+            section.duration("handshake", base.handshake, most=60),
+            section.duration("head", base.head, most=60),
+            section.duration("body", base.body, most=600),
+            base.exchange,
+            section.duration("idle", base.idle, most=3600),
+        )
+        section.done()
+        return limits
+
+    # --- accounts, upstreams
+
+    def _account(self, section: Section) -> Account:
+        name = section.text("name", "?", required=True, pattern=_NAME, hint=_NAME_HINT)
+        section.choice("kind", ("official_account", "mini_program"), "official_account")
+        app_id = section.text("app_id", required=True, pattern=r"wx[0-9a-f]{16}", hint="wx and 16 hex digits")
+        mode = Mode(section.choice("mode", [item.value for item in Mode], "safe", required=True))
+        place = section.place
+        token = self._secret(section, "token").decode("ascii", "replace")
+        keys = tuple(self._envelope_keys(section, mode))
+        window = int(section.duration("window", 300.0, most=600.0))
+        section.done()
+        if mode is Mode.PLAIN:
+            message = f'account "{name}" is in plain mode: its pushes are not encrypted and their bodies not signed'
+            section.problem(place, "plain-mode", message, "switch it to safe mode in WeChat's console", warning=True)
+        return Account(name, app_id, mode, token, keys, window)
+
+    def _envelope_keys(self, section: Section, mode: Mode) -> Iterable[EnvelopeKey]:
+        for key, required in (("encoding_aes_key", mode is not Mode.PLAIN), ("previous_encoding_aes_key", False)):
+            text = self._secret(section, key, required=required)
+            if text:
+                try:
+                    yield EnvelopeKey.from_text(text.decode("ascii", "replace"))
+                except ValueError as error:
+                    section.problem(section.place, "secret", f'"{key}": {error}')
+
+    def _upstream(self, section: Section) -> UpstreamSettings | None:
+        name = section.text("name", "?", required=True, pattern=_NAME, hint=_NAME_HINT)
+        url = urlsplit(section.text("url", required=True, pattern=r"[!-~]{1,512}"))
+        ca, certificate = self._file(section, "ca"), self._file(section, "client_certificate")
+        key = self._file(section, "client_key")
+        proxy = urlsplit(section.text("egress_proxy"))
+        place = section.place
+        most, warm = section.number("connections", 32, least=1, most=1024), section.number("warm", 1, most=64)
+        idle, age = section.duration("idle", 30.0), section.duration("max_age", 300.0)
+        connect = section.duration("connect", 2.0, most=30.0)
+        largest = section.size("largest_answer", _MIB, most=64 * _MIB)
+        section.done()
+        if url.path not in ("", "/") or url.query or url.fragment or url.username:
+            section.problem(place, "wrong-value", f'upstream "{name}": the url is https://HOST or https://HOST:PORT')
+        try:
+            return UpstreamSettings(
+                name,
+                url.hostname or "",
+                url.port or 443,
+                url.scheme,
+                ca_file=_text(ca),
+                client_certificate=_text(certificate),
+                client_key=_text(key),
+                connect_timeout=connect,
+                max_connections=most,
+                max_idle=idle,
+                max_age=age,
+                max_response_bytes=largest,
+                egress_proxy=(proxy.hostname, proxy.port or 3128) if proxy.hostname else None,
+                warm=min(warm, most),
+            )
+        except ValueError as error:
+            section.problem(place, "wrong-value", str(error))
+            return None
+
+    # --- routes
+
+    def _route(self, section: Section) -> Route:
+        name = section.text("name", "?", required=True, pattern=_NAME, hint=_NAME_HINT)
+        kind = RouteKind(section.choice("kind", [item.value for item in RouteKind], "inbound", required=True))
+        listener = self._named(section, "listener", self.listeners)
+        hosts = frozenset(host.lower() for host in section.texts("hosts"))
+        path = section.text("path", "/?", required=True, pattern=r"/[A-Za-z0-9._~/-]{0,511}", hint="/a/path")
+        upstream = self._named(section, "upstream", self.upstreams)
+        policy = self._policy(section)
+        account, target = None, ""
+        credentials: tuple[Credential, ...] = ()
+        if kind is RouteKind.INBOUND:
+            account = self.accounts.get(self._named(section, "account", self.accounts))
+            target = section.text("target", path, pattern=r"/[A-Za-z0-9._~/-]{0,511}", hint="the path at the upstream")
+        else:
+            credentials = tuple(self._credential(item) for item in section.sections("admit", required=True))
+        sources = tuple(self._networks(section))
+        budget = section.duration("upstream_budget", 4.0, most=60.0)
+        deadline = section.duration("deadline", 4.8, most=60.0)
+        max_body = section.size("largest_body", _MIB, most=64 * _MIB)
+        tenant = section.text("tenant", self.owner[0], pattern=_NAME, hint=_NAME_HINT)
+        region = section.text("region", self.owner[1], pattern=r"[a-z]{2}", hint="a lower-case ISO 3166 code")
+        section.done()
+        return Route(
+            name, kind, listener, hosts, path, upstream, policy, tenant, region, target, account, credentials, sources,
+            budget, deadline, max_body,
+        )  # fmt: skip
+
+    def _named(self, section: Section, key: str, table: _Table) -> str:
+        node = section.take(key, required=True)
+        name = section.as_text(node, key) or "" if node is not None else ""
+        if node is not None and name not in table:
+            section.problem(node.place, "name-unknown", f'there is no {key} "{name}"', nearest(name, list(table)))
+        return name
+
+    def _networks(self, section: Section) -> Iterable[str]:
+        for text in section.texts("sources"):
+            try:
+                yield str(ipaddress.ip_network(text))
+            except ValueError:
+                section.problem(section.place, "wrong-value", f'"{text}" is not a network such as 101.226.0.0/16')
+
+    def _credential(self, section: Section) -> Credential:
+        subject = section.text("subject", "?", required=True, pattern=r"[A-Za-z0-9._@-]{1,64}", hint="who it is")
+        role = section.text("role", "?", required=True, pattern=_NAME, hint=_NAME_HINT)
+        token = self._secret(section, "bearer", required=False)
+        certificate = section.text("certificate_name")
+        place = section.place
+        section.done()
+        if not token and not certificate:
+            section.problem(place, "credential-empty", f'"{subject}" shows nothing', "add bearer or certificate_name")
+        if token and len(token) < 16:
+            section.problem(place, "secret", f'the bearer token of "{subject}" has fewer than 16 characters')
+        return Credential(subject, role, hashlib.sha256(token).digest() if token else b"", certificate)
+
+    def _policy(self, section: Section) -> str:
+        node = section.take("policy", required=True)
+        name = section.as_text(node, "policy") or "" if node is not None else ""
+        if node is None or not name or name in self.policies:
+            return name
+        directory = (self.base / name).parent
+        try:
+            policy = compile_policy((self.base / name).name, lambda file: read_bounded(directory / file))
+        except Problems as problems:
+            self.problems.extend(problems.found)
+        except OSError:
+            section.problem(node.place, "file-unreadable", f"policy {name} cannot be read")
+        else:
+            self.policies[name] = policy
+            self.problems.extend(policy.warnings)
+        return name
+
+    def _check_routes(self, routes: list[tuple[Place, Route]]) -> None:
+        for one, two in overlapping([route for _, route in routes]):
+            place = next(place for place, route in routes if route is two)
+            message = f'route "{two.name}" matches requests that route "{one.name}" matches too'
+            self.problems.append(Problem(place, "route-overlap", message))
+        for place, route in routes:
+            listener = self.listeners.get(route.listener)
+            if listener and listener.tls.tls13_only and route.kind is RouteKind.INBOUND:
+                message = f'listener "{listener.name}" takes TLS 1.3 only, WeChat needs 1.2 (route "{route.name}")'
+                self.problems.append(Problem(place, "tls13-wechat", message))
+            self._check_policy(place, route)
+
+    def _check_policy(self, place: Place, route: Route) -> None:
+        policy = self.policies.get(route.policy)
+        if policy is None:
+            return
+        direction = Direction(route.kind.value)
+        has = (
+            bool(policy.pushes)
+            if direction is Direction.INBOUND
+            else any(call.direction is direction for call in policy.calls)
+        )
+        if not has:
+            message = (
+                f'policy "{route.policy}" has no {direction.value} message: route "{route.name}" refuses everything'
+            )
+            self.problems.append(Problem(place, "policy-empty", message))
+
+
+_Table = dict[str, ListenerSettings] | dict[str, Account] | dict[str, UpstreamSettings]
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

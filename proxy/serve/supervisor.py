@@ -1,0 +1,326 @@
+"""The supervisor: binds the sockets, forks the workers, replaces dead ones, reloads, drains, serves the admin page.
+
+It speaks to nobody but its workers and, on loopback, the administrator. It keeps the listening sockets, one for each
+listener and worker (SO_REUSEPORT), so that the backlog of a killed worker waits for its successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from proxy.edge.tls import TlsConfigurationError
+from proxy.kms.service import KeysError
+from proxy.observe.log import StructuredLog, to_stderr
+from proxy.observe.measures import Key, Snapshot, empty
+from proxy.serve import selfcheck
+from proxy.serve.assemble import Loaded, load, new_deliveries
+from proxy.serve.certificates import CertificateError, days_left, load_chain
+from proxy.serve.channel import Channel, Message
+from proxy.serve.settings import Settings, load_settings
+from proxy.serve.worker import run_worker
+from proxy.source.problem import Problems
+
+_BACKLOG = 1024
+_STUCK_AFTER = 15.0  # seconds without a beat
+_QUICK_DEATHS = 5  # in a row, each within a second: something is wrong that a new worker does not cure
+_WATCH = 1.0
+
+
+class StartError(Exception):
+    """wxgate does not start. One sentence for each reason."""
+
+
+@dataclass(slots=True)
+class WorkerRecord:
+    """What the supervisor knows of one worker."""
+
+    slot: int
+    pid: int
+    born: float
+    line: socket.socket
+    channel: Channel | None = None
+    ready: bool = False
+    beat: float = 0.0
+    digest: str = ""
+    audit: bool = True
+    measures: Snapshot = field(default_factory=empty)
+    gauges: list[list[str | float]] = field(default_factory=list)
+
+
+class Supervisor:
+    """`run` is the whole life of `wxgate serve`."""
+
+    def __init__(self, settings: Settings, workers: int, log: StructuredLog) -> None:
+        """Loads and checks everything. Raises StartError."""
+        self.log, self.amount = log, workers
+        self.loaded = _checked(settings)
+        self.deliveries = new_deliveries(settings)
+        self.sockets = _bind(settings, workers)
+        self.admin_sockets = [listen(settings.admin.host, settings.admin.port)]
+        self.workers: dict[int, WorkerRecord] = {}
+        self.past = empty()  # what dead workers counted
+        self.restarts = self.quick_deaths = 0
+        self.reload_problem = ""
+        self.draining = False
+        self.over = asyncio.Event()
+
+    # --- life
+
+    async def run(self) -> int:
+        """Returns the exit code: 0 after a drain, 1 if workers cannot live."""
+        self.log.write(20, "starting", workers=self.amount, revision=self.loaded.settings.digest)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self.reap)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.drain)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        for slot in range(self.amount):
+            await self.start_worker(slot)
+        watch = loop.create_task(self.watch())
+        await self.over.wait()
+        watch.cancel()
+        return 1 if self.quick_deaths >= _QUICK_DEATHS else 0
+
+    async def start_worker(self, slot: int) -> None:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            self.be_worker(slot, ours, theirs)
+        theirs.close()
+        record = WorkerRecord(slot, pid, time.monotonic(), ours, beat=time.monotonic())
+        self.workers[slot] = record
+        record.channel = await Channel.open(ours, lambda message: self.heard(record, message), lambda: None)
+        self.log.write(20, "worker_started", worker=slot, pid=pid)
+
+    def be_worker(self, slot: int, ours: socket.socket, theirs: socket.socket) -> None:
+        """In the child: never returns."""
+        code = 1
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ^C is for the supervisor
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            ours.close()
+            for record in self.workers.values():
+                os.close(record.line.fileno())
+            self.close_foreign(slot)
+            log = StructuredLog(to_stderr, worker=slot)
+            try:
+                run_worker(slot, self.loaded, self.deliveries, self.sockets[slot], theirs, log)
+                code = 0
+            except BaseException as error:  # noqa: BLE001 - the process ends here, whatever it was
+                log.fault(error)
+        finally:
+            os._exit(code)
+
+    def close_foreign(self, slot: int) -> None:
+        """In the child: sockets of other slots and of the admin listener stay with the supervisor alone."""
+        for other, sockets in enumerate(self.sockets):
+            if other != slot:
+                for sock in sockets.values():
+                    sock.close()
+        for sock in self.admin_sockets:
+            sock.close()
+
+    def heard(self, record: WorkerRecord, message: Message) -> None:
+        record.beat = time.monotonic()
+        record.ready = record.ready or bool(message.get("ready"))
+        if "measures" in message:
+            record.measures = Snapshot.from_plain(message["measures"])
+            record.gauges, record.digest, record.audit = message["gauges"], message["digest"], message["audit"]
+        if message.get("reloaded") is False:
+            self.reload_problem = f"worker {record.slot} kept the old configuration"
+
+    def reap(self) -> None:
+        """Collects dead workers and, unless draining, has them replaced."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            record = next((item for item in self.workers.values() if item.pid == pid), None)
+            if record is not None:
+                self.bury(record, os.waitstatus_to_exitcode(status))
+        if self.draining and not self.workers:
+            self.over.set()
+
+    def bury(self, record: WorkerRecord, code: int) -> None:
+        del self.workers[record.slot]
+        self.past.add(record.measures)
+        if record.channel:
+            record.channel.close()
+        if self.draining:
+            return
+        self.restarts += 1
+        self.quick_deaths = self.quick_deaths + 1 if time.monotonic() - record.born < 1.0 else 0
+        self.log.write(40, "worker_died", worker=record.slot, pid=record.pid, status=code)
+        if self.quick_deaths >= _QUICK_DEATHS:
+            self.log.write(40, "workers_cannot_live")
+            self.drain()
+            return
+        self._spawning = asyncio.get_running_loop().create_task(self.start_worker(record.slot))
+
+    async def watch(self) -> None:
+        """Stuck workers are killed; changed certificates are taken up."""
+        seen = _certificate_stamp(self.loaded.settings)
+        while True:
+            await asyncio.sleep(_WATCH)
+            for record in self.workers.values():
+                if time.monotonic() - record.beat > _STUCK_AFTER:
+                    self.log.write(40, "worker_stuck", worker=record.slot, pid=record.pid)
+                    os.kill(record.pid, signal.SIGKILL)
+            now = _certificate_stamp(self.loaded.settings)
+            if now != seen:
+                seen = now
+                self.log.write(20, "certificates_changed")
+                self.reload()
+
+    # --- what it is told
+
+    def drain(self) -> None:
+        """SIGTERM: no new connections, what was accepted is finished, then the end. Asked twice: the end now."""
+        if self.draining:
+            for record in self.workers.values():
+                os.kill(record.pid, signal.SIGKILL)
+            return
+        self.draining = True
+        self.log.write(20, "draining")
+        for sockets in self.sockets:
+            for sock in sockets.values():
+                sock.close()
+        for record in self.workers.values():
+            if record.channel:
+                record.channel.send({"do": "drain"})
+        loop = asyncio.get_running_loop()
+        loop.call_later(self.loaded.settings.drain + 5.0, self.drain)
+        if not self.workers:
+            self.over.set()
+
+    def reload(self) -> bool:
+        """SIGHUP: load, check, swap, or keep the old and say so. Ignored while draining."""
+        if self.draining:
+            return False
+        try:
+            settings = load_settings(self.loaded.settings.file)
+            _require_same_shape(self.loaded.settings, settings)
+            self.loaded = _checked(settings)
+        except (StartError, Problems) as error:
+            self.reload_problem = str(error).splitlines()[0]
+            self.past.counts[("reloads", "failed")] = self.past.counts.get(("reloads", "failed"), 0) + 1
+            self.log.write(40, "reload_failed", detail=self.reload_problem)
+            return False
+        self.reload_problem = ""
+        self.past.counts[("reloads", "ok")] = self.past.counts.get(("reloads", "ok"), 0) + 1
+        for record in self.workers.values():
+            if record.channel:
+                record.channel.send({"do": "reopen"})
+                record.channel.send({"do": "reload", "digest": settings.digest})
+        self.log.write(20, "reloaded", revision=settings.digest)
+        return True
+
+    # --- what it tells
+
+    def not_ready(self) -> list[str]:
+        """Why the gateway is not ready; empty if it is."""
+        reasons = [f"reload failed: {self.reload_problem}"] if self.reload_problem else []
+        if self.draining:
+            reasons.append("draining")
+        up = [record for record in self.workers.values() if record.ready]
+        if len(up) < self.amount:
+            reasons.append(f"{len(up)} of {self.amount} workers are ready")
+        for record in up:
+            if not record.audit:
+                reasons.append(f"worker {record.slot} cannot write its audit log")
+            if record.digest and record.digest != self.loaded.settings.digest:
+                reasons.append(f"worker {record.slot} has another configuration")
+        reasons += [f"certificate {name} has expired" for name, left in self.certificates() if left <= 0]
+        return reasons
+
+    def certificates(self) -> Iterator[tuple[str, float]]:
+        """Name and days left of every certificate."""
+        now = datetime.now(UTC)
+        for pair in selfcheck.key_pairs(self.loaded.settings):
+            try:
+                yield pair.certificate.name, days_left(load_chain(pair.certificate.read_bytes()), now)
+            except (CertificateError, OSError):
+                yield pair.certificate.name, 0.0
+
+    def measures(self) -> tuple[Snapshot, dict[Key, float]]:
+        """Sum of all workers that are or were, and the gauges of the moment."""
+        total = empty()
+        total.add(self.past)
+        total.counts[("worker_restarts",)] = self.restarts
+        gauges: dict[Key, float] = {("ready",): 0.0 if self.not_ready() else 1.0}
+        gauges[("workers",)] = sum(record.ready for record in self.workers.values())
+        for record in self.workers.values():
+            total.add(record.measures)
+            for *labels, value in record.gauges:
+                key = tuple(str(label) for label in labels)
+                gauges[key] = gauges.get(key, 0.0) + float(value)
+        for age in self.loaded.keys.ages(time.time()):
+            owner, key_id = age.owner, age.key_id.hex()
+            gauges["key_age_seconds", owner.tenant, owner.region, age.group, age.purpose.value, key_id] = age.seconds
+        for name, left in self.certificates():
+            gauges["certificate_days_left", name] = round(left, 2)
+        return total, gauges
+
+
+def _checked(settings: Settings) -> Loaded:
+    """Everything of `settings` loaded and self-checked. Raises StartError."""
+    try:
+        loaded = load(settings)
+    except (KeysError, TlsConfigurationError) as error:
+        raise StartError(str(error)) from None
+    if found := selfcheck.problems(loaded):
+        raise StartError("\n".join(found))
+    return loaded
+
+
+def _require_same_shape(old: Settings, new: Settings) -> None:
+    """What a running gateway cannot change is refused, not ignored."""
+
+    def places(settings: Settings) -> set[tuple[str, str, int]]:
+        return {(item.name, item.host, item.port) for item in settings.listeners}
+
+    if places(old) != places(new) or (old.state, old.audit, old.admin) != (new.state, new.audit, new.admin):
+        raise StartError("listeners' addresses, state, audit and admin change with a restart only")
+
+
+def _bind(settings: Settings, workers: int) -> list[dict[str, socket.socket]]:
+    """For each worker its listening sockets by listener name. Raises StartError if an address cannot be had."""
+    return [{item.name: listen(item.host, item.port) for item in settings.listeners} for _ in range(workers)]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise StartError(f"cannot listen on {host}:{port} ({(error.strerror or 'error').lower()})") from None
+    return sock
+
+
+def _certificate_stamp(settings: Settings) -> tuple[tuple[str, int, int], ...]:
+    stamps = []
+    for pair in selfcheck.key_pairs(settings):
+        for path in (pair.certificate, pair.key):
+            try:
+                stat = path.stat()
+                stamps.append((str(path), stat.st_mtime_ns, stat.st_ino))
+            except OSError:
+                stamps.append((str(path), 0, 0))
+    return tuple(stamps)

@@ -1,0 +1,144 @@
+"""One worker process: an assembled gateway on its sockets, told what to do by the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+from collections.abc import Coroutine, Mapping
+
+import uvloop
+
+from proxy.edge.upstream import UpstreamPool
+from proxy.kms.service import KeysError
+from proxy.observe.log import StructuredLog
+from proxy.replay.shared import SharedDeliveries
+from proxy.serve.assemble import Assembly, Loaded, assemble, load, swap
+from proxy.serve.channel import Channel, Message
+from proxy.serve.settings import load_settings
+from proxy.source.problem import Problems
+
+BEAT = 1.0  # seconds between reports to the supervisor; they come from the event loop, so that a stuck one shows
+_RETIRE_AFTER = 10.0  # seconds an upstream pool may finish its exchanges after a reload
+
+
+class Worker:
+    """Runs until it is drained or the supervisor is gone."""
+
+    def __init__(self, slot: int, loaded: Loaded, deliveries: SharedDeliveries, log: StructuredLog) -> None:
+        self.slot, self.log = slot, log
+        self.assembly: Assembly = assemble(loaded, deliveries, slot, log)
+        self.stop = asyncio.Event()
+        self.background: set[asyncio.Task[None]] = set()
+
+    async def run(self, sockets: Mapping[str, socket.socket], line: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.stop.set)
+        self.channel = await Channel.open(line, self.told, self.stop.set)
+        await self.assembly.upstream.warm()
+        for name, listener in self.assembly.listeners.items():
+            await listener.start(sockets[name])
+        # What was loaded so far lives as long as the worker: the collector need not look at it again.
+        gc.freeze()
+        gc.set_threshold(5000)
+        self.report({"ready": True})
+        beat = loop.create_task(self.beat())
+        await self.stop.wait()
+        beat.cancel()
+        await self.drain()
+
+    async def beat(self) -> None:
+        while True:
+            self.keep_audit()
+            self.report({})
+            await asyncio.sleep(BEAT)
+
+    def report(self, message: Message) -> None:
+        """A beat: counts so far, gauges of the moment, what configuration is in use."""
+        gauges = [["connections", name, item.connections] for name, item in self.assembly.listeners.items()]
+        for name, stats in self.assembly.upstream.stats().items():
+            gauges += [["upstream_connections", name, "open", stats.open]]
+            gauges += [["upstream_connections", name, "idle", stats.idle]]
+        measures = self.assembly.measures.snapshot.to_plain()
+        state = {"digest": self.assembly.loaded.settings.digest, "audit": not self.assembly.audit.broken}
+        self.channel.send({"measures": measures, "gauges": gauges, **state, **message})
+
+    def told(self, message: Message) -> None:
+        if message.get("do") == "drain":
+            self.stop.set()
+        elif message.get("do") == "reload":
+            self.reload(message["digest"])
+        elif message.get("do") == "reopen":
+            self.reopen()
+
+    def reload(self, digest: str) -> None:
+        """Reads everything again and swaps it in, if it is what the supervisor checked; keeps the old otherwise."""
+        if self.stop.is_set():
+            return  # a reload while draining would only delay the end
+        try:
+            loaded = load(load_settings(self.assembly.loaded.settings.file))
+            if loaded.settings.digest != digest:
+                raise KeysError("the configuration changed while it was reloaded")
+            retired = swap(self.assembly, loaded)
+        except (Problems, KeysError, OSError, ValueError) as error:
+            self.log.write(40, "reload_failed", error=type(error).__name__)
+            self.report({"reloaded": False})
+            return
+        self.spawn(self.retire(retired))
+        self.spawn(self.warm())
+        self.report({"reloaded": True})
+
+    def keep_audit(self) -> None:
+        """Once a second: records reach the disk, and a chain that broke (disk full, file gone) is taken up again."""
+        audit = self.assembly.audit
+        try:
+            if audit.broken:
+                audit.reopen()
+            audit.sync()
+        except OSError:
+            self.log.write(40, "audit_unwritable")
+
+    def reopen(self) -> None:
+        try:
+            self.assembly.audit.reopen()
+        except OSError:
+            self.log.write(40, "audit_unwritable")
+
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+
+    async def warm(self) -> None:
+        await self.assembly.upstream.warm()
+
+    async def retire(self, upstream: UpstreamPool) -> None:
+        await asyncio.sleep(_RETIRE_AFTER)
+        await upstream.close()
+
+    async def drain(self) -> None:
+        """Lets every exchange that was accepted come to its end, within the configured time."""
+        deadline = asyncio.get_running_loop().time() + self.assembly.loaded.settings.drain
+        await asyncio.gather(*(listener.drain(deadline) for listener in self.assembly.listeners.values()))
+        await self.assembly.upstream.close()
+        self.report({"drained": True})
+        self.assembly.audit.close()
+        self.channel.close()
+        await asyncio.sleep(0)
+
+
+def run_worker(
+    slot: int,
+    loaded: Loaded,
+    deliveries: SharedDeliveries,
+    sockets: Mapping[str, socket.socket],
+    line: socket.socket,
+    log: StructuredLog,
+) -> None:
+    """Body of a forked worker; returns when it has drained."""
+
+    async def main() -> None:
+        await Worker(slot, loaded, deliveries, log).run(sockets, line)
+
+    uvloop.run(main())

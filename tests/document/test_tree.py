@@ -1,0 +1,96 @@
+"""The common form: what is not changed leaves byte for byte, and no change touches another."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.document.json_body import read_json
+from proxy.document.tree import DROP, Document, Kind, Leaf, Value, decode, render
+from proxy.document.xml_body import read_xml
+from proxy.refusal import Refusal
+
+
+def _leaf(start: int, end: int, whole: tuple[int, int]) -> Leaf:
+    return Leaf(("x",), "", Kind.STRING, start, end, whole)
+
+
+def _document(source: str, *leaves: Leaf) -> Document:
+    return Document("test", source, leaves, lambda _leaf, value: value.text)
+
+
+def test_without_changes_nothing_changes() -> None:
+    assert render(_document("你 x"), {}) == "你 x".encode()
+
+
+def test_changes_come_in_any_order_and_keep_what_is_between() -> None:
+    document = _document("<aa|bb|cc>", _leaf(1, 3, (1, 3)), _leaf(4, 6, (4, 6)), _leaf(7, 9, (7, 9)))
+    assert render(document, {2: Value("3"), 0: Value("longer"), 1: DROP}) == b"<longer||3>"
+
+
+def test_an_empty_place_can_be_filled() -> None:
+    document = _document("<>", _leaf(1, 1, (0, 2)))
+    assert render(document, {0: Value("x")}) == b"<x>"
+
+
+def test_only_the_one_drop_drops() -> None:
+    """An equal value made elsewhere is a value: dropping has to be meant."""
+    document = _document("<aa>", _leaf(1, 3, (0, 4)))
+    assert Value("", Kind.EMPTY) == DROP
+    assert render(document, {0: Value("", Kind.EMPTY)}) == b"<>"
+    assert render(document, {0: DROP}) == b""
+
+
+@pytest.mark.parametrize("changes", [{0: Value("x"), 1: Value("y")}, {0: DROP, 1: DROP}, {0: DROP, 1: Value("y")}])
+def test_changes_that_overlap_are_a_fault(changes: dict[int, Value]) -> None:
+    document = _document("abcdef", _leaf(1, 4, (0, 5)), _leaf(3, 5, (3, 6)))
+    with pytest.raises(ValueError, match="overlap"):
+        render(document, changes)
+
+
+def test_gaps_are_asked_for_only_when_something_is_dropped() -> None:
+    asked: list[frozenset[int]] = []
+
+    def gaps(dropped: frozenset[int]) -> list[tuple[int, int]]:
+        asked.append(dropped)
+        return [(2, 3)]
+
+    document = Document("test", "aa,bb", (_leaf(0, 2, (0, 2)), _leaf(3, 5, (3, 5))), lambda _, v: v.text, gaps)
+    assert render(document, {0: Value("x")}) == b"x,bb"
+    assert asked == []
+    assert render(document, {0: DROP, 1: Value("y")}) == b"y"
+    assert asked == [frozenset({0})]
+
+
+def test_single_and_texts() -> None:
+    document = read_json(b'{"a":"1","b":{"a":"2"},"c":[{"d":"3"}],"e":""}')
+    assert (document.single("a"), document.single("b", "a"), document.single("e")) == ("1", "2", "")
+    assert (document.single("b"), document.single("A"), document.single()) == (None, None, None)
+    assert document.texts("c", "d") == []
+
+
+def test_single_refuses_to_choose() -> None:
+    document = read_xml(b"<xml><a>1</a><b/><a>1</a></xml>")
+    assert document.texts("xml", "a") == ["1", "1"]
+    with pytest.raises(Refusal, match="document_malformed"):
+        document.single("xml", "a")
+
+
+def test_a_document_shows_no_functions() -> None:
+    assert "lambda" not in repr(_document("x"))
+
+
+@pytest.mark.parametrize(
+    "body", [b"\x00", b"a\x00", b"\xef\xbb\xbf", b"\xef\xbb\xbfa", b"\xff", b"\xed\xa0\x80", b"\xc0\xaf"]
+)
+def test_decode_refuses(body: bytes) -> None:
+    with pytest.raises(Refusal, match="document_malformed"):
+        decode(body)
+
+
+@settings(deadline=None)
+@given(body=st.binary(max_size=30))
+def test_decode_loses_nothing(body: bytes) -> None:
+    try:
+        assert decode(body).encode() == body
+    except Refusal as refusal:
+        assert refusal.code == "document_malformed"

@@ -1,0 +1,108 @@
+"""The reader of responses alone: the tables in one read and byte by byte. Over sockets: test_upstream_connection.py."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+import weakref
+
+import pytest
+
+from proxy.edge.upstream_response import ResponseError, ResponseReader
+from proxy.message import HeaderList
+from tests.edge.upstream_cases import MAX_BODY, REFUSED, TAKEN
+from tests.edge.upstream_support import CHUNKED, OK
+
+
+def _drip(reader: ResponseReader, raw: bytes) -> bool:
+    """Feeds byte by byte until complete; True if it was."""
+    return any(reader.feed(raw[at : at + 1]) for at in range(len(raw)))
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_taken(name: str) -> None:
+    raw, status, body, kept = TAKEN[name]
+    reader = ResponseReader("POST", MAX_BODY)
+    assert reader.feed(raw)
+    assert (reader.keep_alive and not reader.excess) == kept
+    response = reader.response()
+    assert (response.status, response.body) == (status, body)
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_taken_byte_by_byte(name: str) -> None:
+    raw, status, body, _ = TAKEN[name]
+    reader = ResponseReader("POST", MAX_BODY)
+    assert _drip(reader, raw)
+    assert not reader.excess
+    response = reader.response()
+    assert (response.status, response.body) == (status, body)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    with pytest.raises(ResponseError):
+        ResponseReader("POST", MAX_BODY).feed(REFUSED[name])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_byte_by_byte(name: str) -> None:
+    with pytest.raises(ResponseError):
+        _drip(ResponseReader("POST", MAX_BODY), REFUSED[name])
+
+
+def test_names_are_lower_case_and_values_without_surrounding_space() -> None:
+    reader = ResponseReader("GET", MAX_BODY)
+    assert reader.feed(b"HTTP/1.1 200 OK\r\nX-Odd:\t a  b \t\r\nx-odd:\r\nContent-Length: 0\r\n\r\n")
+    assert reader.response().headers == ((b"x-odd", b"a  b"), (b"x-odd", b""), (b"content-length", b"0"))
+
+
+def test_the_answer_to_head_has_no_body() -> None:
+    reader = ResponseReader("HEAD", MAX_BODY)
+    assert reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+    assert reader.response().body == b""
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ((b"content-length", b"2"), (b"content-length", b"2")),
+        ((b"content-length", b"2"), (b"transfer-encoding", b"chunked")),
+    ],
+)
+def test_ambiguous_framing_is_refused_even_if_the_parser_below_took_it(headers: HeaderList) -> None:
+    with pytest.raises(ResponseError):
+        ResponseReader("POST", MAX_BODY)._frame(headers, True)
+
+
+def test_a_long_body_without_its_end_is_not_complete() -> None:
+    assert not ResponseReader("POST", MAX_BODY).feed(OK[:-1])
+    assert not ResponseReader("POST", MAX_BODY).feed(CHUNKED + b"2\r\nok\r\n0\r\n")
+
+
+def test_a_huge_trailer_in_small_pieces_takes_no_memory() -> None:
+    reader = ResponseReader("POST", 1 << 20)
+    reader.feed(CHUNKED + b"0\r\n")
+    tracemalloc.start()
+    with pytest.raises(ResponseError):
+        for _ in range(10_000):
+            reader.feed(b"x" * 10_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 << 20
+
+
+def test_a_finished_reader_leaves_nothing_to_the_collector() -> None:
+    class Watched(ResponseReader):
+        __slots__ = ("__weakref__",)
+
+    gc.disable()
+    try:
+        reader = Watched("POST", MAX_BODY)
+        assert reader.feed(OK)
+        reader.response()
+        watch = weakref.ref(reader)
+        del reader
+        assert watch() is None
+    finally:
+        gc.enable()

@@ -1,0 +1,233 @@
+"""The embedded key service: KEKs at rest, DEKs wrapped for one place only, and everything it refuses."""
+
+import base64
+import json
+import secrets
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from proxy.crypto.data_key import Purpose, key_id_of
+from proxy.kms.local import LocalKms, unlock_key
+from proxy.kms.service import KeysError, Slot, Wrapped
+from proxy.ports import Owner
+from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, OTHER
+
+
+def document(state: Path) -> dict[str, Any]:
+    return dict(json.loads((state / "kek.json").read_bytes()))
+
+
+def rewrite(state: Path, found: object) -> None:
+    (state / "kek.json").write_bytes(found if isinstance(found, bytes) else json.dumps(found).encode())
+
+
+def test_the_unlock_key_is_taken_raw_in_hex_or_in_base64() -> None:
+    key = bytes(range(1, 33))
+    for form in (key, key.hex().encode(), key.hex().upper().encode() + b"\n", b" " + base64.b64encode(key) + b"\r\n"):
+        assert unlock_key(form) == key
+    assert unlock_key(bytes(range(9, 41))) == bytes(range(9, 41))  # white space inside a raw key stays
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"", bytes(range(31)), bytes(range(33)), secrets.token_hex(16).encode(), b"correct horse battery staple 123"),
+        *(bytes(32), b"00" * 32, base64.b64encode(bytes(range(31))), secrets.token_hex(33).encode(), b"secret"),
+        *(base64.b64encode(bytes(32)), base64.b64encode(b"correct horse battery staple 123")),
+    ],
+)
+def test_other_unlock_keys_are_refused_without_being_repeated(value: bytes) -> None:
+    with pytest.raises(KeysError, match="openssl rand") as caught:
+        unlock_key(value)
+    assert not value or value.decode("latin-1") not in str(caught.value)
+
+
+def test_a_wrapped_dek_opens_again_in_this_and_another_process(kms: LocalKms, state: Path, unlock: bytes) -> None:
+    dek, wrapped = kms.new_dek(DATA)
+    assert (len(dek), wrapped.key_id, wrapped.kek_version) == (32, key_id_of(dek), 1)
+    assert kms.unwrap(DATA, wrapped) == dek
+    assert LocalKms(state, unlock, secrets.token_bytes).unwrap(DATA, wrapped) == dek
+    assert LocalKms(state, unlock, secrets.token_bytes).new_dek(DATA)[1].kek_version == 1
+    assert kms.new_dek(DATA)[0] != dek
+
+
+def test_create_kek_changes_nothing_when_called_again(kms: LocalKms, state: Path) -> None:
+    before = (state / "kek.json").read_bytes()
+    assert (kms.create_kek(ACME), (state / "kek.json").read_bytes()) == (1, before)
+    assert {(kek["tenant"], kek["region"], kek["version"]) for kek in document(state)["keks"]} == {
+        ("acme", "in", 1),
+        ("other", "au", 1),
+    }
+    assert stat.S_IMODE((state / "kek.json").stat().st_mode) == 0o600
+
+
+def test_new_deks_are_wrapped_under_the_newest_kek(kms: LocalKms, state: Path, unlock: bytes) -> None:
+    dek, old = kms.new_dek(DATA)
+    found = document(state)
+    kek = secrets.token_bytes(32)
+    found["keks"].append({"tenant": "acme", "region": "in", "version": 12, "sealed": sealed_kek(kms, ACME, 12, kek)})
+    rewrite(state, found)
+    fresh = LocalKms(state, unlock, secrets.token_bytes)
+    assert (fresh.new_dek(DATA)[1].kek_version, fresh.create_kek(ACME)) == (12, 12)
+    assert fresh.unwrap(DATA, old) == dek
+
+
+def sealed_kek(kms: LocalKms, owner: Owner, version: int, kek: bytes) -> str:
+    aad = b"".join(
+        len(item).to_bytes(2, "big") + item.encode()
+        for item in ("wxgate/1 kek", owner.tenant, owner.region, str(version))
+    )
+    nonce = secrets.token_bytes(24)
+    return base64.b64encode(nonce + kms._seal.encrypt(nonce, kek, aad)).decode()
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [
+        LOOKUP,
+        Slot(ACME, "agent", Purpose.DATA),
+        Slot(OTHER, "follower", Purpose.DATA),
+        Slot(Owner("acme", "au"), "follower", Purpose.DATA),
+    ],
+)
+def test_a_wrapped_dek_opens_in_its_own_slot_only(kms: LocalKms, slot: Slot) -> None:
+    kms.create_kek(slot.owner)
+    _, wrapped = kms.new_dek(DATA)
+    with pytest.raises(KeysError, match=wrapped.key_id.hex()):
+        kms.unwrap(slot, wrapped)
+
+
+def test_a_moved_id_or_changed_bytes_do_not_open(kms: LocalKms) -> None:
+    _, wrapped = kms.new_dek(DATA)
+    _, other = kms.new_dek(DATA)
+    flipped = wrapped.sealed[:-1] + bytes([wrapped.sealed[-1] ^ 1])
+    for wrong in (
+        replace(wrapped, key_id=other.key_id),
+        replace(wrapped, sealed=other.sealed),
+        *(replace(wrapped, sealed=sealed) for sealed in (flipped, b"", wrapped.sealed[:20], wrapped.sealed[:-1])),
+    ):
+        with pytest.raises(KeysError, match="does not open"):
+            kms.unwrap(DATA, wrong)
+
+
+def test_without_its_kek_nothing_is_wrapped_or_opened(state: Path, unlock: bytes, kms: LocalKms) -> None:
+    _, wrapped = kms.new_dek(DATA)
+    (state / "kek.json").unlink()
+    fresh = LocalKms(state, unlock, secrets.token_bytes)
+    with pytest.raises(KeysError, match="no KEK version 1 of acme/in"):
+        fresh.new_dek(DATA)
+    with pytest.raises(KeysError, match="no KEK version 1 of acme/in"):
+        fresh.unwrap(DATA, wrapped)
+    with pytest.raises(KeysError, match="no KEK version 7"):
+        kms.unwrap(DATA, Wrapped(wrapped.key_id, 7, wrapped.sealed))
+
+
+def test_a_kek_made_by_another_process_is_found(state: Path, unlock: bytes) -> None:
+    running = LocalKms(state, unlock, secrets.token_bytes)
+    running.create_kek(ACME)
+    other = LocalKms(state, unlock, secrets.token_bytes)
+    other.create_kek(OTHER)
+    dek, wrapped = other.new_dek(FOREIGN)
+    assert running.unwrap(FOREIGN, wrapped) == dek
+
+
+def test_another_unlock_key_opens_nothing_and_adds_nothing(kms: LocalKms, state: Path) -> None:
+    before = (state / "kek.json").read_bytes()
+    wrong = LocalKms(state, secrets.token_bytes(32), secrets.token_bytes)
+    for use in (wrong.check, lambda: wrong.create_kek(Owner("third", "jp")), lambda: wrong.new_dek(DATA)):
+        with pytest.raises(KeysError, match=r"kek\.json.*unlock key is another one"):
+            use()
+    assert (state / "kek.json").read_bytes() == before
+
+
+def test_a_kek_moved_to_another_owner_or_version_is_refused(kms: LocalKms, state: Path) -> None:
+    for member, value in (("tenant", "mallory"), ("region", "jp"), ("version", 2)):
+        found = document(state)
+        found["keks"][0][member] = value
+        rewrite(state, found)
+        with pytest.raises(KeysError, match="does not open"):
+            kms.check()
+        found["keks"][0] = dict(found["keks"][0])
+        rewrite(state, {**found, "keks": found["keks"][1:]})
+        kms.check()
+        kms.create_kek(ACME)
+
+
+def damaged(found: dict[str, Any]) -> list[object]:
+    kek = found["keks"][0]
+    wrong = [
+        *({**kek, **change} for change in ({"tenant": ""}, {"region": "IN"}, {"version": 0}, {"version": True})),
+        *({**kek, "sealed": sealed} for sealed in ("", "!", kek["sealed"][:-4], kek["sealed"] + "AAAA", None)),
+        {**kek, "more": 1},
+        {name: kek[name] for name in kek if name != "version"},
+    ]
+    return [
+        *({**found, "keks": [row]} for row in wrong),
+        *({**found, "keks": [kek, kek]}, {**found, "version": 2}, {**found, "more": 1}, {"version": 1}, [], None),
+        *(b"", b"{", b'{"version":1,"version":1,"keks":[]}'),
+    ]
+
+
+def test_a_damaged_file_is_refused_without_its_content(kms: LocalKms, state: Path) -> None:
+    found = document(state)
+    for wrong in damaged(found):
+        rewrite(state, wrong)
+        with pytest.raises(KeysError, match=r"kek\.json: damaged") as caught:
+            kms.check()
+        assert found["keks"][0]["sealed"][:20] not in str(caught.value)
+
+
+def test_an_open_file_is_refused(kms: LocalKms, state: Path) -> None:
+    (state / "kek.json").chmod(0o644)
+    with pytest.raises(KeysError, match="mode 0644"):
+        kms.check()
+
+
+@pytest.mark.parametrize("owner", [Owner("", "in"), Owner("a/b", "in"), Owner("acme", "IN"), Owner("acme", "india")])
+def test_an_owner_that_cannot_be_kept_is_refused(kms: LocalKms, state: Path, owner: Owner) -> None:
+    before = (state / "kek.json").read_bytes()
+    with pytest.raises(KeysError, match="check tenant and region"):
+        kms.create_kek(owner)
+    assert (state / "kek.json").read_bytes() == before
+
+
+def test_nothing_secret_is_written_or_shown(kms: LocalKms, state: Path, unlock: bytes) -> None:
+    dek, wrapped = kms.new_dek(DATA)
+    shown = (repr(kms) + str(kms) + repr(wrapped)).encode()
+    at_rest = (state / "kek.json").read_bytes()
+    for secret in (dek, unlock, kms.tag_key):
+        for form in (secret, secret.hex().encode(), base64.b64encode(secret)):
+            assert form not in shown and form not in at_rest
+    assert wrapped.sealed.hex() not in repr(wrapped)
+
+
+def test_the_document_suffices_to_open_a_wrapped_dek(kms: LocalKms, state: Path, unlock: bytes) -> None:
+    """Written from docs/spec/keyring.md with nothing but `cryptography` and the C2SP text of XAES-256-GCM."""
+    dek, wrapped = kms.new_dek(DATA)
+
+    def xaes_open(key: bytes, sealed: bytes, *items: str) -> bytes:
+        def aes(block: bytes) -> bytes:
+            return Cipher(algorithms.AES(key), modes.ECB()).encryptor().update(block)
+
+        high = int.from_bytes(aes(bytes(16)), "big")
+        k1 = (((high << 1) ^ (0x87 if high >> 127 else 0)) & (2**128 - 1)).to_bytes(16, "big")
+        halves = [
+            aes(bytes(a ^ b for a, b in zip(k1, b"\0" + bytes([i]) + b"X\0" + sealed[:12], strict=True)))
+            for i in (1, 2)
+        ]
+        aad = b"".join(len(item.encode()).to_bytes(2, "big") + item.encode() for item in items)
+        return AESGCM(halves[0] + halves[1]).decrypt(sealed[12:24], sealed[24:], aad)
+
+    row = document(state)["keks"][0]
+    seal = HKDF(SHA256(), 32, None, b"wxgate/1 kek seal").derive(unlock)
+    kek = xaes_open(seal, base64.b64decode(row["sealed"]), "wxgate/1 kek", "acme", "in", "1")
+    names = ("wxgate/1 wrapped dek", "acme", "in", wrapped.key_id.hex(), "data", "follower")
+    assert xaes_open(kek, wrapped.sealed, *names) == dek
