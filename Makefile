@@ -30,6 +30,15 @@ check: setup  ## format, lint, types, import contract
 unit: setup  ## the test suite
 	$(BIN)/pytest -n 2
 
+bench: setup .venv-bench/.done  ## ratios against mitmdump, a hand-written service and nginx (needs wrk, nginx, gcc)
+	$(BIN)/python -m bench $(BENCH)
+
+.venv-bench/.done: requirements/bench.lock
+	rm -rf .venv-bench
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/bench.lock
+	touch $@
+
 format: setup  ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -42,4 +51,4 @@ lock:  ## resolve requirements/*.in again (needs uv)
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help setup demo test check unit format lock clean
+.PHONY: help setup demo test check unit bench format lock clean

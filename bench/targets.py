@@ -2,13 +2,14 @@
 
 import base64
 import secrets
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from bench.messages import PUSH_PATH
-from bench.scene import REPOSITORY, Scene, proxy_nginx
+from bench.scene import REPOSITORY, Scene, free_port, proxy_nginx
 
 WXGATE, WXGATE_2, MITMDUMP, HANDWRITTEN, NGINX = "wxgate", "wxgate-2", "mitmdump", "by-hand", "nginx"
 _BIN = REPOSITORY / ".venv" / "bin"
@@ -55,19 +56,53 @@ class Wxgate:
         return Command(argv, env)
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# THE ONE GAP: finish this function when `wxgate serve` and the format of gateway.yaml stand. Nothing else is open.
+_CONFIG = """\
+version: 1
+state: state
+tenant: bench
+region: cn
+keys: {{unlock: file:unlock}}
+listeners:
+  - name: public
+    address: 127.0.0.1:{port}
+    tls: {{certificate: {certificate}, key: {key}}}
+accounts:
+  - {{name: shop, app_id: {app_id}, mode: safe, token: file:token, encoding_aes_key: file:aes-key}}
+upstreams:
+  - {{name: crm, url: '{crm}', ca: {ca}, warm: 8}}
+routes:
+  - {{name: push, kind: inbound, listener: public, path: {path}, account: shop, upstream: crm, policy: {policy}}}
+deliveries: {{entries: 1048576}}
+admin: {{address: '127.0.0.1:{admin}'}}
+"""
+
+
 def write_wxgate_config(place: Scene, directory: Path, port: int) -> tuple[Path, Mapping[str, str]]:
-    """Write gateway.yaml, policy and keyring into `directory`; return the file and the environment it refers to.
+    """Write gateway.yaml and its secrets into `directory` and make the keys; the shipped policy is used as it is.
 
-    In:  place.certificate, place.key (listener on 127.0.0.1:`port`, host `localhost`), place.account (safe mode),
-         messages.PUSH_PATH (the route), place.crm_url with place.ca (the upstream).
-    Out: a policy that encrypts at least xml:/xml/Content, as the shipped one does.
+    Returns the file and the environment it refers to (none).
     """
-    raise TargetUnavailable("its configuration is not written yet: finish write_wxgate_config in bench/targets.py")
-
-
-# ---------------------------------------------------------------------------------------------------------------
+    account = place.account
+    values = {"unlock": secrets.token_hex(32), "token": account.token, "aes-key": account.encoding_aes_key}
+    for name, value in values.items():
+        (directory / name).write_text(value)
+        (directory / name).chmod(0o600)
+    config = directory / "gateway.yaml"
+    config.write_text(
+        _CONFIG.format(
+            port=port,
+            certificate=place.certificate,
+            key=place.key,
+            app_id=account.app_id,
+            crm=place.crm_url,
+            ca=place.ca,
+            path=PUSH_PATH,
+            policy=REPOSITORY / "policies" / "wechat-crm.yaml",
+            admin=free_port(),
+        )
+    )
+    subprocess.run([_executable("wxgate"), "keys", "init", "--config", str(config)], check=True, capture_output=True)
+    return config, {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class EdgeConnection(asyncio.Protocol):
         peername = transport.get_extra_info("peername") or ("", 0)
         self.address = peername[0]
         self._peername, self._sockname = peername[:2], (transport.get_extra_info("sockname") or ("", 0))[:2]
-        transport.set_write_buffer_limits(high=256 * 1024)
+        self._transport.set_write_buffer_limits(high=256 * 1024)
         self._listener.opened(self)
         self.set_phase("handshake")
         if self._listener.is_full(self):

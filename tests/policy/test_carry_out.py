@@ -391,13 +391,8 @@ def test_the_text_of_a_leaf_is_given_if_there_is_exactly_one() -> None:
     assert carried.final("xml", "None") is None
 
 
-def test_no_value_shows_in_the_representation() -> None:
-    carried = push("<From>o1-secret</From><Kind>k-secret</Kind>")
-    assert "k-secret" not in repr(carried.values and carried.counts)
-
-
 def test_a_value_xml_cannot_write_is_refused_not_mangled() -> None:
-    text = POLICY.replace("match: {method: POST, path: /send}", "match: {method: POST, path: /send}").replace(
+    text = POLICY.replace(
         "      json:$.touser: {class: id, as: openid, reveal: {'*': plain}}\n"
         "      json:$.text: {class: secret, as: agent.text, bind: [openid], reveal: {'*': plain}}\n",
         "      xml:/xml/text: {class: secret, as: agent.text, reveal: {'*': plain}}\n",
