@@ -71,7 +71,8 @@ accounts:
 upstreams:
   - {{name: crm, url: '{crm}', ca: {ca}, warm: 8}}
 routes:
-  - {{name: push, kind: inbound, listener: public, path: {path}, account: shop, upstream: crm, policy: {policy}}}
+  - {{name: push, kind: inbound, listener: public, path: {path}, account: shop, upstream: crm,
+      target: /crm/hook, policy: {policy}}}
 deliveries: {{entries: 1048576}}
 admin: {{address: '127.0.0.1:{admin}'}}
 """
@@ -94,14 +95,14 @@ def write_wxgate_config(place: Scene, directory: Path, port: int) -> tuple[Path,
             certificate=place.certificate,
             key=place.key,
             app_id=account.app_id,
-            crm=place.crm_url,
+            crm=f"https://localhost:{place.crm_port}",
             ca=place.ca,
             path=PUSH_PATH,
             policy=REPOSITORY / "policies" / "wechat-crm.yaml",
             admin=free_port(),
         )
     )
-    subprocess.run([_executable("wxgate"), "keys", "init", "--config", str(config)], check=True, capture_output=True)
+    subprocess.run([_executable("wxgate"), "keys", "init", "--config", str(config)], check=True, stdout=subprocess.DEVNULL)
     return config, {}
 
 

@@ -18,10 +18,11 @@ from proxy.crypto.data_key import Purpose
 from proxy.journey import Answered, Arrived, Known, Opened, Planned, Protected
 from proxy.policy.carry_out import Carried, Keyset
 from proxy.ports import Audit, Claim, Clock, Deliveries, Delivery, Entropy, Keys, Log, Measures, Owner, Upstream
-from proxy.refusal import Audience, Refusal, Wechat
+from proxy.refusal import Audience, Refusal, Wechat, plain
 from proxy.route import Route, RouteKind, RouteTable
 from proxy.wechat.reply import SUCCESS
 
+_HOLD_MARGIN = 1.0  # seconds a claim is held beyond the exchange's deadline: it must not run out under its holder
 _PENDING_POLL = 0.02  # seconds; a repeat that comes while the first is under way is rare
 
 
@@ -129,7 +130,7 @@ class Gateway:
         """None: the delivery is ours to work on. Waits while the same message is being worked on."""
         world = self._world
         while True:
-            claim, stored = world.deliveries.claim(delivery, world.clock.now(), route.deadline)
+            claim, stored = world.deliveries.claim(delivery, world.clock.now(), route.deadline + _HOLD_MARGIN)
             if claim is Claim.FIRST:
                 return None
             if claim is Claim.REPEAT and stored is not None:
@@ -163,8 +164,7 @@ class Gateway:
         begun = world.clock.monotonic()
         planned = journey.plan_passive_reply(response_to, opened)
         if planned is None:
-            self._audit(trace, "cleared", {"phase": "response", "outcome": "success"})
-            return cleared.clear_success()
+            return cleared.clear_success()  # WeChat's constant: nothing leaves that the audit would have to show
         answer = await self._protect(planned, trace)
         reply = journey.seal(answer, opened, world.entropy, int(world.clock.now()))
         self._audit_carried(trace, "response", answer.carried)
@@ -242,23 +242,21 @@ class Gateway:
 
     def _audit(self, trace: _Trace, event: str, record: Mapping[str, str | int]) -> None:
         """Refusal `audit_unwritable` if the record cannot be written: what is not on record must not happen."""
-        route, caller = trace.route, trace.caller
-        full: dict[str, str | int | float | bool | None] = {
-            "event": event,
-            "at": round(self._world.clock.now(), 3),
-            "route": route.name if route else "",
-            "direction": route.kind.value if route else "",
-            "delivery": trace.delivery,
-            "caller": caller.subject if caller else "",
-            "role": caller.role if caller else "",
-            **record,
-        }
+        full: dict[str, str | int | float | bool | None] = {"event": event, "at": round(self._world.clock.now(), 3)}
+        if (route := trace.route) is not None:
+            full |= {"route": route.name, "direction": route.kind.value}
+        if trace.delivery:
+            full["delivery"] = trace.delivery
+        if (caller := trace.caller) is not None:
+            full |= {"caller": caller.subject, "role": caller.role}
+        full |= record
         try:
             self._world.audit.append(full)
         except OSError:
             raise Refusal("audit_unwritable") from None
 
     def _refuse(self, trace: _Trace, refusal: Refusal) -> Refused:
+        refusal = plain(refusal)
         try:
             self._audit(trace, "refused", {"code": refusal.code, "stage": refusal.row.stage})
         except Refusal as unwritable:

@@ -12,7 +12,7 @@ world in between; time, randomness and keys are arguments.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy import caller as callers
 from proxy import cleared
@@ -29,16 +29,14 @@ from proxy.wechat import delivery, push, reply
 from proxy.wechat.account import Account
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """A complete, well-formed request on a connection."""
 
     request: Request
     peer: Peer
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     arrived: Arrived
     route: Route
     policy: Policy
@@ -49,8 +47,7 @@ def find_route(arrived: Arrived, table: RouteTable) -> Routed:
     return Routed(arrived, route, table.policies[route.policy])
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """Who speaks is known; for WeChat the signature is still to be verified."""
 
     routed: Routed
@@ -67,8 +64,7 @@ def admit(routed: Routed) -> Known:
 # --- inbound: WeChat speaks
 
 
-@dataclass(frozen=True, slots=True)
-class Genuine:
+class Genuine(NamedTuple):
     """A push whose signature and age are right. `encrypt`: the text of its envelope, None for a plain push."""
 
     known: Known
@@ -95,8 +91,7 @@ def _account(known: Known) -> Account:
     return account
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A push out of its envelope, parsed. The three keys name the delivery to `ports.Deliveries`."""
 
     genuine: Genuine
@@ -118,8 +113,7 @@ def open_push(genuine: Genuine) -> Opened:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """Every leaf is decided; `plan` names the keys that are needed."""
 
     known: Known
@@ -143,8 +137,7 @@ def _planned(known: Known, rules: RuleSet, document: Document | None, query: str
 # --- outbound and agent: the CRM or a person speaks
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """An API call the policy knows, with its body read."""
 
     known: Known
@@ -167,8 +160,7 @@ def plan_call(parsed: Parsed) -> Planned:
 # --- both: carry out, clear, and the way back
 
 
-@dataclass(frozen=True, slots=True)
-class Protected:
+class Protected(NamedTuple):
     """Carried out: these bytes may leave."""
 
     planned: Planned
@@ -199,8 +191,7 @@ def clear(protected: Protected, delivery_id: str) -> ClearedRequest:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """The upstream's answer to a cleared request."""
 
     known: Known

@@ -6,6 +6,7 @@ A `Request` or `Response` is complete: framing has been undone, the body is all 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 HeaderList = tuple[tuple[bytes, bytes], ...]
 
@@ -27,8 +28,7 @@ class Peer:
     """DNS and URI names of the verified client certificate; empty when none was asked for or shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A complete HTTP request in origin form (RFC 9112 section 3.2.1)."""
 
     method: str
@@ -43,8 +43,7 @@ class Request:
         return header_values(self.headers, name)
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """A complete HTTP response of an upstream."""
 
     status: int

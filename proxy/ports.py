@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from proxy.cleared import ClearedRequest, StoredReply
 from proxy.crypto.data_key import DataKey, Purpose
@@ -26,8 +25,7 @@ class Entropy(Protocol):
     def __call__(self, count: int, /) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """Whose data it is: picks the KEK, stands in every token's AAD. `region`: lower-case ISO code."""
 
     tenant: str
@@ -55,8 +53,7 @@ class Claim(enum.Enum):
     PENDING = "pending"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """The three names of a delivery, 16 bytes each; see wechat.delivery."""
 
     triple: bytes

@@ -133,6 +133,14 @@ class Refusal(Exception):
         self.upstream_status = upstream_status
 
 
+def plain(refusal: Refusal) -> Refusal:
+    """`refusal` as the table knows it, `internal` if it does not: what a subclass or a stray attribute holds ends here,
+    before anything is told of it."""
+    code, status = getattr(refusal, "code", None), getattr(refusal, "upstream_status", None)
+    known = isinstance(code, str) and code in TABLE
+    return Refusal(str(code) if known else "internal", upstream_status=status if isinstance(status, int) else None)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a refusal looks like on the wire: status, media type, body."""

@@ -84,8 +84,8 @@ def _as_text(report: _Report) -> str:
         errors = sum(not problem.warning for problem in report.problems)
         lines.append(f"{report.file}: {errors} {'problem' if errors == 1 else 'problems'}")
     else:
-        tests = f"{report.tests} tests hold" if report.tests else "no tests"
-        lines.append(f"{report.file}: ok, revision {report.revision}, {report.messages} messages, {tests}")
+        tests = {0: "no tests", 1: "1 test holds"}.get(report.tests, f"{report.tests} tests hold")
+        lines.append(f"{report.file}: ok, revision {report.revision}, messages: {report.messages}, {tests}")
     return "\n".join(lines)
 
 

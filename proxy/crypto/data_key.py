@@ -26,6 +26,8 @@ class Purpose(enum.Enum):
     """DATA keys are rotated by age and budget. LOOKUP keys (deterministic tokens, indexes) never are: a new one would
     split equal values in two."""
 
+    __hash__ = object.__hash__  # members are single; Enum's own hash is computed in Python each time
+
     DATA = "data"
     LOOKUP = "lookup"
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
@@ -33,8 +35,7 @@ class TokenError(Exception):
     """The text is no token, or does not open. Says no more: a reason would be an oracle."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """What a token is bound to besides its key: tenant, region, datum name (`as`) and bound values, in order."""
 
     tenant: str
@@ -47,17 +48,26 @@ class Scope:
 
         ValueError if an item has 65 536 bytes or more.
         """
-        parts: list[bytes] = []
-        for item in (prefix, self.tenant, self.region, self.datum, *self.binds):
-            raw = item.encode()
-            if len(raw) > 0xFFFF:
-                raise ValueError("an item of the AAD is too long")
-            parts += (len(raw).to_bytes(2, "big"), raw)
-        return b"".join(parts)
+        return _fixed_aad(prefix, self.tenant, self.region, self.datum) + _items(self.binds)
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+def _items(items: Iterable[str]) -> bytes:
+    parts: list[bytes] = []
+    for item in items:
+        raw = item.encode()
+        if len(raw) > 0xFFFF:
+            raise ValueError("an item of the AAD is too long")
+        parts += (len(raw).to_bytes(2, "big"), raw)
+    return b"".join(parts)
+
+
+@lru_cache(1024)
+def _fixed_aad(*items: str) -> bytes:
+    """What configuration and policy say; bound values are personal data and are never kept."""
+    return _items(items)
+
+
+class Parsed(NamedTuple):
     """A token taken apart, not yet opened."""
 
     prefix: str

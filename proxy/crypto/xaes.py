@@ -21,7 +21,8 @@ class Xaes256Gcm:
         if len(key) != KEY_SIZE:
             raise ValueError("an XAES-256-GCM key has 32 bytes")
         # AES of single blocks is what the specification derives the per-nonce key with; nothing is encrypted in ECB.
-        self._aes = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305
+        # Whole blocks through ECB leave no state behind: one encryptor serves all nonces.
+        self._aes = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305
         self._k1 = self._subkey()
 
     def _subkey(self) -> int:
@@ -30,8 +31,7 @@ class Xaes256Gcm:
         return ((block << 1) & ((1 << 128) - 1)) ^ (0x87 * (block >> 127))
 
     def _blocks(self, blocks: bytes) -> bytes:
-        encryptor = self._aes.encryptor()
-        return encryptor.update(blocks) + encryptor.finalize()
+        return self._aes.update(blocks)
 
     def derived_key(self, nonce: bytes) -> bytes:
         """Kx of the specification: the 32-byte AES-256-GCM key for the first half of `nonce`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from proxy.refusal import Refusal
 
@@ -17,6 +18,8 @@ MAX_DEPTH = 16
 
 class Kind(enum.Enum):
     """The type of a leaf's value. An empty container is a leaf too: its name may say something."""
+
+    __hash__ = object.__hash__  # members are single; Enum's own hash is computed in Python each time
 
     STRING = "string"
     NUMBER = "number"
@@ -41,8 +44,7 @@ class Leaf:
     extra: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """What a leaf becomes: a text and the type it is written as."""
 
     text: str
@@ -67,16 +69,15 @@ class Document:
     write: Callable[[Leaf, Value], str] = field(repr=False)
     gaps: Callable[[frozenset[int]], list[tuple[int, int]]] = field(repr=False, default=lambda dropped: [])
 
-    def texts(self, *path: str) -> list[str]:
-        """The texts of all leaves at `path`."""
-        return [leaf.text for leaf in self.leaves if leaf.path == path]
-
     def single(self, *path: str) -> str | None:
         """The text of the leaf at `path`, None if there is none. Refusal `document_malformed` if there are several."""
-        found = self.texts(*path)
-        if len(found) > 1:
-            raise Refusal("document_malformed")
-        return found[0] if found else None
+        found = None
+        for leaf in self.leaves:
+            if leaf.path == path:
+                if found is not None:
+                    raise Refusal("document_malformed")
+                found = leaf.text
+        return found
 
 
 def render(document: Document, changes: Change) -> bytes:

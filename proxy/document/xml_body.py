@@ -11,9 +11,9 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from proxy.document.tree import MAX_DEPTH, MAX_LEAVES, Document, Kind, Leaf, Value, decode
+from proxy.document.xml_flat import CDATA, read_flat
 from proxy.refusal import Refusal
 
-_CDATA = 1
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _SPACE = " \t\r\n"
 # XML 1.0 section 2.2: these can be written in no way at all.
@@ -108,7 +108,7 @@ class _Reader:
                 inner,
                 end,
                 (started, whole_end),
-                _CDATA if self.cdata else 0,
+                CDATA if self.cdata else 0,
             )
         )
         self.texts.clear()
@@ -120,6 +120,11 @@ def read_xml(body: bytes) -> Document:
     Raises Refusal `document_malformed` or `document_too_large`.
     """
     text = decode(body)
+    leaves = read_flat(text)
+    return _strict(text, body) if leaves is None else Document("xml", text, leaves, _write)
+
+
+def _strict(text: str, body: bytes) -> Document:
     reader = _Reader(body)
     try:
         reader.parser.Parse(body, True)
@@ -148,7 +153,7 @@ def _write(leaf: Leaf, value: Value) -> str:
         raise Refusal("value_refused")
     # A text that came in CDATA leaves in CDATA; a text without markup needs none otherwise. A carriage return would be
     # read as a line feed in either (XML 1.0 section 2.11), so a text with one is written with references.
-    in_cdata = leaf.extra & _CDATA and "\r" not in value.text
+    in_cdata = leaf.extra & CDATA and "\r" not in value.text
     content = cdata(value.text) if in_cdata else escape(value.text, {"\r": "&#13;"})
     if leaf.start == leaf.whole[0]:  # it was written <a/>
         name = leaf.path[-1]

@@ -2,7 +2,7 @@
 
 Events go into the layer stack, commands come out; whatever raises on the way aborts the connection, since what a
 half-driven layer would do next is unknown. Reading pauses while an exchange is pending, so that a sender cannot fill
-memory behind a slow upstream.
+memory behind a slow upstream, and no exchange begins while the caller leaves earlier answers unread.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class EdgeConnection(asyncio.Protocol):
         self._queue: deque[events.Event] = deque()
         self._driving = False
         self._exchange: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._lingered = 0
         self._phase = "handshake"
         self.expires = 0.0
@@ -69,15 +71,21 @@ class EdgeConnection(asyncio.Protocol):
         except (ProxyHeaderError, NotAClientHelloError):
             self._abort("not_tls")
         except Exception as error:  # noqa: BLE001 - a layer that raised is in no known state
-            self._listener.fault(error)
-            self._abort("fault")
+            self._fail(error)
 
     def eof_received(self) -> bool:
         if self._feed == self._feed_engine:
             self._end_of_input()
-        else:
+        if self._feed != self._feed_engine:  # no answer is due: what is written goes out, nothing is waited for
             self._transport.close()
         return True
+
+    def pause_writing(self) -> None:
+        """The caller does not read. Its next request waits, so that answers cannot fill memory."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._listener.closed(self)
@@ -130,8 +138,7 @@ class EdgeConnection(asyncio.Protocol):
             self._client.state &= ~engine.ConnectionState.CAN_READ
             self._drive(events.ConnectionClosed(self._client))
         except Exception as error:  # noqa: BLE001
-            self._listener.fault(error)
-            self._abort("fault")
+            self._fail(error)
 
     # --- the engine's side
 
@@ -186,13 +193,13 @@ class EdgeConnection(asyncio.Protocol):
     async def _answer(self, hook: ExchangeHook) -> None:
         """Awaits the gateway. A cancelled exchange or one that raised leaves no answer: the connection is cut."""
         try:
+            await self._writable.wait()
             hook.answer = await self._listener.gateway.handle(Arrived(hook.request, self._peer))
-        except asyncio.CancelledError:
+        except BaseException as error:  # cut first: whatever tells of it may fail too
             self._transport.abort()
-            raise
-        except Exception as error:  # noqa: BLE001
-            self._listener.fault(error)
-            self._abort("fault")
+            if not isinstance(error, Exception):
+                raise
+            self._fail(error)
             return
         finally:
             self._exchange = None
@@ -202,8 +209,7 @@ class EdgeConnection(asyncio.Protocol):
             self._transport.resume_reading()
             self._drive(events.HookCompleted(hook))
         except Exception as error:  # noqa: BLE001
-            self._listener.fault(error)
-            self._abort("fault")
+            self._fail(error)
 
     # --- the end, and the clock
 
@@ -220,8 +226,12 @@ class EdgeConnection(asyncio.Protocol):
             self._transport.close()
 
     def _abort(self, reason: str) -> None:
+        self._transport.abort()  # first: counting may fail
         self._listener.cut(reason)
-        self._transport.abort()
+
+    def _fail(self, error: Exception) -> None:
+        self._abort("fault")
+        self._listener.fault(error)
 
     def set_phase(self, phase: str) -> None:
         """Begins a phase: an absolute deadline that no byte puts off. The exchange has its own, in the gateway."""

@@ -18,7 +18,7 @@ from proxy.edge.http_body import Body
 from proxy.edge.http_guard import MAX_HEAD, Head, read_head
 from proxy.gateway import Refused
 from proxy.message import Request
-from proxy.refusal import Audience, Refusal, answer
+from proxy.refusal import Audience, Refusal, answer, plain
 
 _REASONS = {200: b"OK", 201: b"Created", 204: b"No Content", 400: b"Bad Request", 401: b"Unauthorized"}
 _REASONS |= {403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed", 408: b"Request Timeout"}
@@ -108,7 +108,8 @@ class HttpLayer(layer.Layer):
     def _guarded(self, work: Callable[[], layer.CommandGenerator[None]]) -> layer.CommandGenerator[None]:
         try:
             yield from work()
-        except Refusal as refusal:
+        except Refusal as raised:
+            refusal = plain(raised)
             self._desk.refused(refusal)
             yield from self._refuse(Refused(refusal, Audience.HTTP))
 

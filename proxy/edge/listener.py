@@ -18,6 +18,7 @@ from proxy.ports import Log, Measures
 from proxy.refusal import Refusal
 
 _SWEEP = 0.25  # seconds between looks at the clocks
+_PATIENCE = 0.5  # seconds a drain leaves to connections between two requests
 
 
 class Listener:
@@ -47,9 +48,12 @@ class Listener:
         self.draining = True
         if self._server:
             self._server.close()
+        # What looks idle may have a request under way: it gets its answer, with `connection: close`.
+        patient = min(self.loop.time() + _PATIENCE, deadline)
         while self._connections and self.loop.time() < deadline:
-            for connection in [item for item in self._connections if item.idle]:
-                connection.close_idle()
+            if self.loop.time() >= patient:
+                for connection in [item for item in self._connections if item.idle]:
+                    connection.close_idle()
             await asyncio.sleep(0.02)
         for connection in list(self._connections):
             connection._abort("drain")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+import os
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 _KEYS = frozenset(
     {"code", "stage", "route", "delivery", "worker", "pid", "listener", "reason", "revision", "policy", "count"}
@@ -53,5 +54,6 @@ def silence_libraries() -> None:
 
 
 def to_stderr(line: str) -> None:
-    sys.stderr.write(line)
-    sys.stderr.flush()
+    """One write, so that lines of several processes do not mix. A reader that went away does not stop the gateway."""
+    with suppress(OSError):
+        os.write(2, line.encode())

@@ -186,7 +186,8 @@ def _document(
     changes: dict[int, Value] = {}
     values: list[str | None] = []
     for index, step in enumerate(steps):
-        if (value := bench.carry(step)) is not None:
+        value = bench.carry(step)
+        if value is not None:
             changes[index] = value
         values.append(step.leaf.text if value is None else None if value is DROP else value.text)
     return render(document, changes), tuple(values)

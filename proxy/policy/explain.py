@@ -96,7 +96,7 @@ def protect_first(plan: Plan, keys: Keyset, entropy: Entropy) -> Carried:
 
     def protected(step: Step) -> Step:
         wanted = step.code == "clear_value_refused"
-        return replace(step, treatment=Treatment.ENCRYPTED if wanted else Treatment.ALLOWED, code="")
+        return step._replace(treatment=Treatment.ENCRYPTED if wanted else Treatment.ALLOWED, code="")
 
     return carry_out(_with(plan, protected), keys, _TENANT, _REGION, entropy)
 
@@ -127,11 +127,7 @@ def explain(
 
 
 def _with(plan: Plan, change: Callable[[Step], Step]) -> Plan:
-    return replace(
-        plan,
-        body_steps=tuple(change(step) for step in plan.body_steps),
-        query_steps=tuple(change(step) for step in plan.query_steps),
-    )
+    return replace(plan, steps=tuple(change(step) for step in plan.steps))
 
 
 def _code_of(plan: Plan, index: int, keys: Keyset, entropy: Entropy) -> str:
@@ -139,7 +135,7 @@ def _code_of(plan: Plan, index: int, keys: Keyset, entropy: Entropy) -> str:
     only = plan.steps[index]
     if only.treatment is Treatment.ALLOWED:
         return ""
-    alone = _with(plan, lambda step: step if step is only else replace(step, treatment=Treatment.ALLOWED))
+    alone = _with(plan, lambda step: step if step is only else step._replace(treatment=Treatment.ALLOWED))
     try:
         carry_out(alone, keys, _TENANT, _REGION, entropy)
     except Refusal as refusal:

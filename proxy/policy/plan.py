@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.crypto import field_token
 from proxy.crypto.data_key import Purpose
@@ -21,6 +22,8 @@ from proxy.source.problem import Place
 class Treatment(enum.Enum):
     """What becomes of a leaf. Each value is also the word that explain and metrics use."""
 
+    __hash__ = object.__hash__  # see crypto.data_key.Purpose
+
     ALLOWED = "allowed"
     DROPPED = "dropped"
     MASKED = "masked"
@@ -31,15 +34,13 @@ class Treatment(enum.Enum):
 
 
 _BY_ACTION = {
-    Action.ALLOW: Treatment.ALLOWED,
     Action.DROP: Treatment.DROPPED,
     Action.MASK: Treatment.MASKED,
     Action.ENCRYPT: Treatment.ENCRYPTED,
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One leaf and its treatment. `token`: the value taken apart, where a token may stand and one does.
     `code`: of the refusal, for a leaf that is refused."""
 
@@ -63,17 +64,23 @@ class Plan:
     rules: RuleSet
     body: Document | None
     query: Document
-    body_steps: tuple[Step, ...]
-    query_steps: tuple[Step, ...]
+    steps: tuple[Step, ...]
 
     @property
-    def steps(self) -> tuple[Step, ...]:
-        return self.body_steps + self.query_steps
+    def body_leaves(self) -> tuple[Leaf, ...]:
+        return self.body.leaves if self.body else ()
+
+    @property
+    def body_steps(self) -> tuple[Step, ...]:
+        return self.steps[: len(self.body_leaves)]
+
+    @property
+    def query_steps(self) -> tuple[Step, ...]:
+        return self.steps[len(self.body_leaves) :]
 
     def complete(self) -> bool:
         """Whether every leaf has its step."""
-        leaves = self.body.leaves if self.body else ()
-        return len(self.body_steps) == len(leaves) and len(self.query_steps) == len(self.query.leaves)
+        return len(self.steps) == len(self.body_leaves) + len(self.query.leaves)
 
     def groups_needed(self) -> set[tuple[str, Purpose]]:
         """Class group and purpose of every key something will be sealed with."""
@@ -109,15 +116,9 @@ def draft_plan(policy: Policy, rules: RuleSet, body: Document | None, query: str
     parameters = read_query(query)
     leaves = body.leaves if body else ()
     # A parameter is never treated as `unmatched` says: an upstream acts on what it does not know.
-    return Plan(
-        policy.name,
-        policy.revision,
-        rules,
-        body,
-        parameters,
-        tuple(_step(rules, leaf, rules.body.find(leaf.path), role, policy.unmatched) for leaf in leaves),
-        tuple(_step(rules, leaf, rules.query.find(leaf.path), role, Action.REFUSE) for leaf in parameters.leaves),
-    )
+    steps = [_step(rules, leaf, rules.body.find(leaf.path), role, policy.unmatched) for leaf in leaves]
+    steps += [_step(rules, leaf, rules.query.find(leaf.path), role, Action.REFUSE) for leaf in parameters.leaves]
+    return Plan(policy.name, policy.revision, rules, body, parameters, tuple(steps))
 
 
 _NOWHERE = Place("", 0, 0)
@@ -131,6 +132,8 @@ def _step(rules: RuleSet, leaf: Leaf, rule: Rule | None, role: str, unmatched: A
         return Step(leaf, Treatment.REFUSED, _UNCLASSIFIED_RULE, code="field_unknown")
     if rule.action is Action.REFUSE:
         return Step(leaf, Treatment.REFUSED, rule, code="field_refused")
+    if rule.action is Action.ALLOW:
+        return Step(leaf, Treatment.ALLOWED, rule)
     if rule.action is not Action.ENCRYPT:
         return Step(leaf, _BY_ACTION[rule.action], rule)
     token = None if rules.from_wechat else _token(leaf.text)

@@ -15,6 +15,8 @@ from proxy.source.problem import Place, Problem
 class Action(enum.Enum):
     """What a class or a rule does to a value."""
 
+    __hash__ = object.__hash__  # see crypto.data_key.Purpose
+
     ENCRYPT = "encrypt"
     MASK = "mask"
     DROP = "drop"

@@ -99,12 +99,16 @@ def _query(rest: str) -> Pattern:
 _PARSERS = {"xml": _xml, "json": _json, "query": _query}
 
 
+_MAX_FOUND = 1024
+
+
 @dataclass(slots=True)
 class Table[T]:
     """Patterns of one form with what belongs to them, as a tree over their segments."""
 
     below: dict[Segment, Table[T]] = field(default_factory=dict)
     item: T | None = None
+    _found: dict[Path, T | None] = field(default_factory=dict)
 
     def add(self, pattern: Pattern, item: T) -> T | None:
         """Adds `item` under `pattern`; returns what stood there already, and then changes nothing."""
@@ -116,11 +120,20 @@ class Table[T]:
             return None
         return table.item
 
-    def find(self, path: Path, at: int = 0) -> T | None:
+    def find(self, path: Path) -> T | None:
         """What belongs to the most specific pattern that matches `path`."""
+        try:
+            return self._found[path]
+        except KeyError:
+            found = self._walk(path, 0)
+            if len(self._found) < _MAX_FOUND:  # paths hold names a caller chose: their number is bounded
+                self._found[path] = found
+            return found
+
+    def _walk(self, path: Path, at: int) -> T | None:
         if at == len(path):
             return self.item
         for segment in (path[at], ANY):
-            if (below := self.below.get(segment)) and (found := below.find(path, at + 1)) is not None:
+            if (below := self.below.get(segment)) and (found := below._walk(path, at + 1)) is not None:
                 return found
         return None

@@ -41,17 +41,22 @@ class Loaded:
 
 
 def load(settings: Settings) -> Loaded:
-    """Raises KeysError, KeyMismatchError, TlsConfigurationError."""
+    """Raises KeysError, KeyMismatchError, TlsConfigurationError, ValueError for an unusable upstream file."""
+    UpstreamPool(settings.upstreams)  # only to see that it can be made; each worker makes its own
     keys = open_keyring(settings.state, settings.unlock, secrets.token_bytes)
     return Loaded(settings, keys, {item.name: ContextSet(item.tls) for item in settings.listeners})
 
 
+def remembered(settings: Settings) -> float:
+    """Seconds a delivery's triple must be remembered: it is fresh for the account's window on both sides of now."""
+    window = max((route.account.window for route in settings.routes if route.account), default=300)
+    return 2.0 * window + 100.0
+
+
 def new_deliveries(settings: Settings) -> SharedDeliveries:
     """The memory all workers share; made once, before the first fork."""
-    window = max((route.account.window for route in settings.routes if route.account), default=300)
-    # A triple is fresh for `window` seconds on both sides of now, and must be remembered for all of them.
     return SharedDeliveries.create(
-        settings.delivery_entries, settings.delivery_reply_bytes, triple_window=2.0 * window + 100.0
+        settings.delivery_entries, settings.delivery_reply_bytes, triple_window=remembered(settings)
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from proxy.edge.listener_settings import KeyPair, Limits, ListenerSettings, TlsSettings
 from proxy.edge.upstream_settings import UpstreamSettings
@@ -119,15 +120,26 @@ class SettingsReader:
             section.problem(node.place, "file-unreadable", f'"{key}": there is no file {name}')
         return path
 
+    def _url(self, section: Section, key: str, *, required: bool = False) -> SplitResult:
+        text = section.text(key, required=required, pattern=r"[!-~]{1,512}", hint="a URL in ASCII")
+        try:
+            url = urlsplit(text)
+            _ = url.port  # raises as well
+        except ValueError:
+            section.problem(section.place, "wrong-value", f'"{key}" is not a URL')
+            return urlsplit("")
+        return url
+
     def _address(self, section: Section, key: str, default: str) -> tuple[str, int]:
         node = section.take(key, required=not default)
         text = (section.as_text(node, key) or "") if node is not None else default
         host, _, port = text.rpartition(":")
         try:
-            address = ipaddress.ip_address(host.strip("[]"))
+            address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
         except ValueError:
             address = None
-        if address is None or not port.isdigit() or not 0 <= int(port) < 65536:
+        # Port 0 would give every worker a port of its own.
+        if address is None or not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or not 0 < int(port) < 65536:
             place = node.place if node is not None else section.place
             section.problem(place, "wrong-value", f'"{key}" must be ADDRESS:PORT, for example 0.0.0.0:443')
             return "127.0.0.1", 0
@@ -249,10 +261,10 @@ class SettingsReader:
 
     def _upstream(self, section: Section) -> UpstreamSettings | None:
         name = section.text("name", "?", required=True, pattern=_NAME, hint=_NAME_HINT)
-        url = urlsplit(section.text("url", required=True, pattern=r"[!-~]{1,512}"))
+        url = self._url(section, "url", required=True)
         ca, certificate = self._file(section, "ca"), self._file(section, "client_certificate")
         key = self._file(section, "client_key")
-        proxy = urlsplit(section.text("egress_proxy"))
+        proxy = self._url(section, "egress_proxy")
         place = section.place
         most, warm = section.number("connections", 32, least=1, most=1024), section.number("warm", 1, most=64)
         idle, age = section.duration("idle", 30.0), section.duration("max_age", 300.0)

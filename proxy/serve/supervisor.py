@@ -15,22 +15,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from proxy.crypto.data_key import KeyMismatchError
 from proxy.edge.tls import TlsConfigurationError
 from proxy.kms.service import KeysError
+from proxy.observe.audit import AuditChain
 from proxy.observe.log import StructuredLog, to_stderr
 from proxy.observe.measures import Key, Snapshot, empty
 from proxy.serve import selfcheck
-from proxy.serve.assemble import Loaded, load, new_deliveries
+from proxy.serve.assemble import Loaded, load, new_deliveries, remembered
 from proxy.serve.certificates import CertificateError, days_left, load_chain
 from proxy.serve.channel import Channel, Message
 from proxy.serve.settings import Settings, load_settings
+from proxy.serve.sockets import ListenError, bind_listeners, close_all_but, listen, open_descriptors
 from proxy.serve.worker import run_worker
 from proxy.source.problem import Problems
 
-_BACKLOG = 1024
 _STUCK_AFTER = 15.0  # seconds without a beat
 _QUICK_DEATHS = 5  # in a row, each within a second: something is wrong that a new worker does not cure
 _WATCH = 1.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 class StartError(Exception):
@@ -44,7 +47,6 @@ class WorkerRecord:
     slot: int
     pid: int
     born: float
-    line: socket.socket
     channel: Channel | None = None
     ready: bool = False
     beat: float = 0.0
@@ -62,9 +64,11 @@ class Supervisor:
         self.log, self.amount = log, workers
         self.loaded = _checked(settings)
         self.deliveries = new_deliveries(settings)
-        self.sockets = _bind(settings, workers)
-        self.admin_sockets = [listen(settings.admin.host, settings.admin.port)]
+        self.inherited = open_descriptors()  # all that a worker gets, but for its own sockets
+        self.sockets, self.admin_sockets = _bind(settings, workers)
+        _require_audit(settings, workers)
         self.workers: dict[int, WorkerRecord] = {}
+        self.spawning: set[asyncio.Task[None]] = set()
         self.past = empty()  # what dead workers counted
         self.restarts = self.quick_deaths = 0
         self.reload_problem = ""
@@ -89,44 +93,52 @@ class Supervisor:
         return 1 if self.quick_deaths >= _QUICK_DEATHS else 0
 
     async def start_worker(self, slot: int) -> None:
+        if self.draining:
+            return
+        loaded = self.loaded
         ours, theirs = socket.socketpair()
+        # A signal for the child, or for both, must not reach the child's copy of our handlers.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
-            self.be_worker(slot, ours, theirs)
+            self.be_worker(slot, theirs)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        record = WorkerRecord(slot, pid, time.monotonic(), ours, beat=time.monotonic())
+        record = WorkerRecord(slot, pid, time.monotonic(), beat=time.monotonic())
         self.workers[slot] = record
-        record.channel = await Channel.open(ours, lambda message: self.heard(record, message), lambda: None)
         self.log.write(20, "worker_started", worker=slot, pid=pid)
+        record.channel = await Channel.open(ours, lambda message: self.heard(record, message), lambda: None)
+        self.catch_up(record, loaded)
 
-    def be_worker(self, slot: int, ours: socket.socket, theirs: socket.socket) -> None:
+    def catch_up(self, record: WorkerRecord, loaded: Loaded) -> None:
+        """Tells a new worker what it could not hear before its line was open."""
+        if record.channel is None:
+            return
+        if self.draining:
+            record.channel.send({"do": "drain"})
+        elif self.loaded is not loaded:
+            record.channel.send({"do": "reload", "digest": self.loaded.settings.digest})
+
+    def be_worker(self, slot: int, line: socket.socket) -> None:
         """In the child: never returns."""
         code = 1
         try:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ^C is for the supervisor
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            ours.close()
-            for record in self.workers.values():
-                os.close(record.line.fileno())
-            self.close_foreign(slot)
+            signal.set_wakeup_fd(-1)  # it leads into the supervisor's event loop
+            for number in (signal.SIGTERM, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's ^C and the reload are for the supervisor
+                signal.signal(number, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            own = self.sockets[slot]
+            close_all_but(self.inherited | {line.fileno()} | {sock.fileno() for sock in own.values()})
             log = StructuredLog(to_stderr, worker=slot)
             try:
-                run_worker(slot, self.loaded, self.deliveries, self.sockets[slot], theirs, log)
+                run_worker(slot, self.loaded, self.deliveries, own, line, log)
                 code = 0
             except BaseException as error:  # noqa: BLE001 - the process ends here, whatever it was
                 log.fault(error)
         finally:
             os._exit(code)
-
-    def close_foreign(self, slot: int) -> None:
-        """In the child: sockets of other slots and of the admin listener stay with the supervisor alone."""
-        for other, sockets in enumerate(self.sockets):
-            if other != slot:
-                for sock in sockets.values():
-                    sock.close()
-        for sock in self.admin_sockets:
-            sock.close()
 
     def heard(self, record: WorkerRecord, message: Message) -> None:
         record.beat = time.monotonic()
@@ -166,7 +178,9 @@ class Supervisor:
             self.log.write(40, "workers_cannot_live")
             self.drain()
             return
-        self._spawning = asyncio.get_running_loop().create_task(self.start_worker(record.slot))
+        task = asyncio.get_running_loop().create_task(self.start_worker(record.slot))
+        self.spawning.add(task)
+        task.add_done_callback(self.spawning.discard)
 
     async def watch(self) -> None:
         """Stuck workers are killed; changed certificates are taken up."""
@@ -213,10 +227,10 @@ class Supervisor:
             _require_same_shape(self.loaded.settings, settings)
             self.loaded = _checked(settings)
         except (StartError, Problems) as error:
-            self.reload_problem = str(error).splitlines()[0]
-            self.past.counts[("reloads", "failed")] = self.past.counts.get(("reloads", "failed"), 0) + 1
-            self.log.write(40, "reload_failed", detail=self.reload_problem)
-            return False
+            return self.keep_old(str(error).splitlines()[0])
+        except Exception as error:  # noqa: BLE001 - nothing about a new configuration may end the old
+            self.log.fault(error)
+            return self.keep_old(f"internal fault {type(error).__name__}")
         self.reload_problem = ""
         self.past.counts[("reloads", "ok")] = self.past.counts.get(("reloads", "ok"), 0) + 1
         for record in self.workers.values():
@@ -225,6 +239,12 @@ class Supervisor:
                 record.channel.send({"do": "reload", "digest": settings.digest})
         self.log.write(20, "reloaded", revision=settings.digest)
         return True
+
+    def keep_old(self, reason: str) -> bool:
+        self.reload_problem = reason
+        self.past.counts[("reloads", "failed")] = self.past.counts.get(("reloads", "failed"), 0) + 1
+        self.log.write(40, "reload_failed", detail=reason)
+        return False
 
     # --- what it tells
 
@@ -241,11 +261,13 @@ class Supervisor:
                 reasons.append(f"worker {record.slot} cannot write its audit log")
             if record.digest and record.digest != self.loaded.settings.digest:
                 reasons.append(f"worker {record.slot} has another configuration")
-        reasons += [f"certificate {name} has expired" for name, left in self.certificates() if left <= 0]
+        reasons += [
+            f"certificate {name} has expired or cannot be read" for name, left in self.certificates() if left <= 0
+        ]
         return reasons
 
     def certificates(self) -> Iterator[tuple[str, float]]:
-        """Name and days left of every certificate."""
+        """Name and days left of every certificate; 0 for a file that cannot be read."""
         now = datetime.now(UTC)
         for pair in selfcheck.key_pairs(self.loaded.settings):
             try:
@@ -277,41 +299,43 @@ def _checked(settings: Settings) -> Loaded:
     """Everything of `settings` loaded and self-checked. Raises StartError."""
     try:
         loaded = load(settings)
-    except (KeysError, TlsConfigurationError) as error:
+    except (KeysError, KeyMismatchError, TlsConfigurationError, ValueError, OSError) as error:
         raise StartError(str(error)) from None
     if found := selfcheck.problems(loaded):
         raise StartError("\n".join(found))
     return loaded
 
 
-def _require_same_shape(old: Settings, new: Settings) -> None:
-    """What a running gateway cannot change is refused, not ignored."""
-
-    def places(settings: Settings) -> set[tuple[str, str, int]]:
-        return {(item.name, item.host, item.port) for item in settings.listeners}
-
-    if places(old) != places(new) or (old.state, old.audit, old.admin) != (new.state, new.audit, new.admin):
-        raise StartError("listeners' addresses, state, audit and admin change with a restart only")
-
-
-def _bind(settings: Settings, workers: int) -> list[dict[str, socket.socket]]:
-    """For each worker its listening sockets by listener name. Raises StartError if an address cannot be had."""
-    return [{item.name: listen(item.host, item.port) for item in settings.listeners} for _ in range(workers)]
-
-
-def listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+def _bind(settings: Settings, workers: int) -> tuple[list[dict[str, socket.socket]], list[socket.socket]]:
+    """The sockets of each worker and of the admin page. Raises StartError if an address cannot be had."""
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((host, port))
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
+        return bind_listeners(settings.listeners, workers), [listen(settings.admin.host, settings.admin.port)]
+    except ListenError as error:
+        raise StartError(str(error)) from None
+
+
+def _require_audit(settings: Settings, workers: int) -> None:
+    """Raises StartError if a worker could not write its audit log."""
+    try:
+        for slot in range(workers):
+            AuditChain.open(settings.audit, slot, max_bytes=settings.audit_max_bytes).close()
     except OSError as error:
-        sock.close()
-        raise StartError(f"cannot listen on {host}:{port} ({(error.strerror or 'error').lower()})") from None
-    return sock
+        raise StartError(str(error)) from None
+
+
+def _require_same_shape(old: Settings, new: Settings) -> None:
+    """What a running gateway cannot change is refused, not ignored. Raises StartError."""
+
+    def fixed(settings: Settings) -> tuple[object, ...]:
+        places = {(item.name, item.host, item.port) for item in settings.listeners}
+        memory = (settings.delivery_entries, settings.delivery_reply_bytes)
+        return places, settings.state, settings.audit, settings.admin, memory
+
+    # A longer window would take deliveries as fresh that the shared memory has forgotten already.
+    if fixed(old) != fixed(new) or remembered(new) > remembered(old):
+        raise StartError(
+            "listeners' addresses, state, audit, admin, deliveries and longer account windows change with a restart only"
+        )
 
 
 def _certificate_stamp(settings: Settings) -> tuple[tuple[str, int, int], ...]:

@@ -17,10 +17,8 @@ from proxy.replay.shared import SharedDeliveries
 from proxy.serve.assemble import Assembly, Loaded, assemble, load, swap
 from proxy.serve.channel import Channel, Message
 from proxy.serve.settings import load_settings
-from proxy.source.problem import Problems
 
 BEAT = 1.0  # seconds between reports to the supervisor; they come from the event loop, so that a stuck one shows
-_RETIRE_AFTER = 10.0  # seconds an upstream pool may finish its exchanges after a reload
 
 
 class Worker:
@@ -45,8 +43,7 @@ class Worker:
         self.report({"ready": True})
         beat = loop.create_task(self.beat())
         await self.stop.wait()
-        beat.cancel()
-        await self.drain()
+        await self.drain(beat)
 
     async def beat(self) -> None:
         while True:
@@ -80,12 +77,13 @@ class Worker:
             loaded = load(load_settings(self.assembly.loaded.settings.file))
             if loaded.settings.digest != digest:
                 raise KeysError("the configuration changed while it was reloaded")
+            longest = max(route.deadline for route in self.assembly.loaded.settings.routes)
             retired = swap(self.assembly, loaded)
-        except (Problems, KeysError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the new, the old serves on
             self.log.write(40, "reload_failed", error=type(error).__name__)
             self.report({"reloaded": False})
             return
-        self.spawn(self.retire(retired))
+        self.spawn(self.retire(retired, longest))
         self.spawn(self.warm())
         self.report({"reloaded": True})
 
@@ -113,14 +111,16 @@ class Worker:
     async def warm(self) -> None:
         await self.assembly.upstream.warm()
 
-    async def retire(self, upstream: UpstreamPool) -> None:
-        await asyncio.sleep(_RETIRE_AFTER)
+    async def retire(self, upstream: UpstreamPool, seconds: float) -> None:
+        """Closes the pool when every exchange that may use it has come to its end."""
+        await asyncio.sleep(seconds)
         await upstream.close()
 
-    async def drain(self) -> None:
+    async def drain(self, beat: asyncio.Task[None]) -> None:
         """Lets every exchange that was accepted come to its end, within the configured time."""
         deadline = asyncio.get_running_loop().time() + self.assembly.loaded.settings.drain
         await asyncio.gather(*(listener.drain(deadline) for listener in self.assembly.listeners.values()))
+        beat.cancel()  # not before: a worker without a beat counts as stuck
         await self.assembly.upstream.close()
         self.report({"drained": True})
         self.assembly.audit.close()

@@ -6,7 +6,7 @@ Source: developers.weixin.qq.com, message push and URL verification (protocol 1.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.document.json_body import read_json
 from proxy.document.query import read_query
@@ -20,8 +20,7 @@ from proxy.wechat.envelope import EnvelopeKey, open_envelope
 _ECHO = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(NamedTuple):
     """The signed parameters of one delivery. `signature` is the one that counts in this form of push."""
 
     timestamp: str
@@ -30,8 +29,7 @@ class Proof:
     encrypted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A proven push: its document and, for an encrypted one, the key that opened it (the reply is sealed with it)."""
 
     document: Document

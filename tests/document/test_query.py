@@ -186,3 +186,9 @@ def test_what_can_be_understood_in_two_ways_is_malformed(query: str) -> None:
 def test_the_number_of_parameters_is_bounded() -> None:
     assert len(read_query("&".join(f"p{n}" for n in range(MAX_LEAVES))).leaves) == MAX_LEAVES
     assert refused("&".join(f"p{n}" for n in range(MAX_LEAVES + 1))) == "document_too_large"
+
+
+@pytest.mark.parametrize("part", ["a", "%41", "a%41", "=", "a&"])
+def test_a_long_query_with_a_stray_end_is_refused_at_once(part: str) -> None:
+    """A pattern that backtracks would take years."""
+    assert refused(part * 20_000 + "#") == "document_malformed"

@@ -61,16 +61,14 @@ def test_gaps_are_asked_for_only_when_something_is_dropped() -> None:
     assert asked == [frozenset({0})]
 
 
-def test_single_and_texts() -> None:
+def test_single() -> None:
     document = read_json(b'{"a":"1","b":{"a":"2"},"c":[{"d":"3"}],"e":""}')
     assert (document.single("a"), document.single("b", "a"), document.single("e")) == ("1", "2", "")
     assert (document.single("b"), document.single("A"), document.single()) == (None, None, None)
-    assert document.texts("c", "d") == []
 
 
 def test_single_refuses_to_choose() -> None:
     document = read_xml(b"<xml><a>1</a><b/><a>1</a></xml>")
-    assert document.texts("xml", "a") == ["1", "1"]
     with pytest.raises(Refusal, match="document_malformed"):
         document.single("xml", "a")
 

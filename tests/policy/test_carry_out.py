@@ -1,4 +1,4 @@
-"""Carrying out: what leaves is what the plan says, and a token is only what opens here, for this datum and these binds."""
+"""Carrying out: what leaves is what the plan says; a token is only what opens, for this datum and these binds."""
 
 import json
 from collections.abc import Callable
@@ -127,7 +127,9 @@ def test_repeated_elements_are_all_encrypted_each_with_a_nonce_of_its_own() -> N
     assert [opened(value or "", "item")[1] for value in values] == ["a", "a", ""]
 
 
-@pytest.mark.parametrize("make", [lambda: sealed("x", "item"), lambda: sealed("x", "words", "o1"), lambda: sealed_id("o1")])
+@pytest.mark.parametrize(
+    "make", [lambda: sealed("x", "item"), lambda: sealed("x", "words", "o1"), lambda: sealed_id("o1")]
+)
 def test_a_token_that_wechat_sends_is_encrypted_again(make: Callable[[], str]) -> None:
     token = make()
     (value,) = push(f"<Item>{token}</Item>").values
@@ -378,7 +380,7 @@ def test_a_message_is_complete_only_if_every_step_was_done() -> None:
     carried = HOUSE.carry(ANSWER, read_json(b'{"any": 1}'))
     assert carried.complete()
     assert not replace(carried, done=0).complete()
-    assert not replace(carried, plan=replace(carried.plan, body_steps=())).complete()
+    assert not replace(carried, plan=replace(carried.plan, steps=())).complete()
 
 
 def test_the_text_of_a_leaf_is_given_if_there_is_exactly_one() -> None:

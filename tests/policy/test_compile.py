@@ -31,7 +31,9 @@ SEND = """  - name: send
 GOOD = CLASSES + "messages:\n" + PUSH + SEND
 
 
-def message(match: str, rules: str = "request: {'xml:/xml/a': drop}", direction: str = "inbound", name: str = "m") -> str:
+def message(
+    match: str, rules: str = "request: {'xml:/xml/a': drop}", direction: str = "inbound", name: str = "m"
+) -> str:
     return f"  - {{name: {name}, direction: {direction}, match: {match}, {rules}}}\n"
 
 
@@ -61,7 +63,14 @@ def test_a_push_is_found_by_its_type_without_regard_to_case(match: str, kind: st
 @pytest.mark.parametrize(
     "match",
     [
-        *("{}", "{type: ''}", "{type: event}", "{event: subscribe}", "{type: text, event: x}", "{type: text, reply: text}"),
+        *(
+            "{}",
+            "{type: ''}",
+            "{type: event}",
+            "{event: subscribe}",
+            "{type: text, event: x}",
+            "{type: text, reply: text}",
+        ),
         *("{reply: text, event: x}", "{type: event.subscribe, event: view}"),
     ],
 )
@@ -292,8 +301,8 @@ def test_the_own_default_goes_before_the_extended_one_and_refuse_is_the_default_
 
 def test_common_rules_of_another_direction_form_or_phase_do_not_apply() -> None:
     policy = compiled(
-        "version: 1\ncommon:\n  - direction: agent\n    request: {'json:$.a': allow}\n    response: {'json:$.b': allow}\n"
-        "messages:\n"
+        "version: 1\ncommon:\n  - direction: agent\n"
+        "    request: {'json:$.a': allow}\n    response: {'json:$.b': allow}\nmessages:\n"
         + message("{method: GET, path: /a}", "request: {'json:$.x': drop}", "agent", "a")
         + message("{method: GET, path: /b}", "request: {'json:$.x': drop}", "outbound", "b")
         + message("{method: GET, path: /c}", "request: {'xml:/x/y': drop}", "agent", "c")
@@ -376,6 +385,6 @@ def test_a_call_without_rules_has_no_body() -> None:
 
 def test_two_thousand_rules_compile_in_bounded_time() -> None:
     rules = "".join(f"      json:$.f{n}: {{class: secret, as: f{n}}}\n" for n in range(2000))
-    start = time.monotonic()
+    start = time.process_time()
     compiled(CLASSES + "messages:\n" + SEND + rules)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10

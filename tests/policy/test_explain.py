@@ -222,9 +222,7 @@ def test_a_type_no_message_names_is_explained_by_the_fallback() -> None:
     assert refused(lambda: find_rules(policy, with_response, "xml", "voice")) == "message_unknown"
 
 
-@pytest.mark.parametrize(
-    "path", [("a",), ("a", 0, "b c"), ("0", 1), ("it's",), ("名",), ("*",), ("",), ("a.b", "_c")]
-)
+@pytest.mark.parametrize("path", [("a",), ("a", 0, "b c"), ("0", 1), ("it's",), ("名",), ("*",), ("",), ("a.b", "_c")])
 def test_a_leaf_s_selector_is_one_the_language_reads_back(path: tuple[str | int, ...]) -> None:
     assert parse_selector(selector_of("json", path)).pattern == path
 

@@ -89,13 +89,16 @@ def test_hints_name_the_nearest_known_word() -> None:
 
 
 def test_everything_wrong_is_told_at_once_in_the_order_of_the_file() -> None:
-    text = HEAD + """      xml:/xml/*: allow
+    text = (
+        HEAD
+        + """      xml:/xml/*: allow
       xml:/xml/b: {class: secret}
       nonsense: drop
       xml:/xml/c: {class: nothing, as: c}
 tests:
   - sample: a
 """
+    )
     found = problems(text)
     assert [problem.code for problem in found] == [
         "allow-wildcard",

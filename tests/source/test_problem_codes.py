@@ -17,7 +17,9 @@ def codes_in(*rooms: str) -> set[str]:
         for path in (ROOT / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_bytes())):
                 if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("Problem", "problem"):
-                    found |= {arg.value for arg in node.args[:2] if isinstance(arg, ast.Constant) and _is_code(arg.value)}
+                    found |= {
+                        arg.value for arg in node.args[:2] if isinstance(arg, ast.Constant) and _is_code(arg.value)
+                    }
     return found
 
 

@@ -1,6 +1,6 @@
 """Names of deliveries: the same message keeps its name, two messages never share one."""
 
-from dataclasses import replace
+from copy import replace
 from itertools import combinations
 
 import pytest
