@@ -11,10 +11,10 @@ import re
 from proxy.document.tree import MAX_LEAVES, Kind, Leaf
 
 CDATA = 1
-_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,99}"
+_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
 # Without carriage returns, which XML turns into line feeds, and the characters it has no way to write (section 2.2).
-_TEXT = r"[^<>\r\x00-\x08\x0b\x0c\x0e-\x1f]*"
-_SECTION = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*?"
+_TEXT = r"[^<>&\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*"
+_SECTION = r"[^\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*?"
 _ROOT = re.compile(rf"[ \t\n]*<({_NAME})>[ \t\n]*", re.ASCII)
 _LEAF = re.compile(rf"<({_NAME})>(<!\[CDATA\[({_SECTION})\]\]>|{_TEXT})</\1>[ \t\n]*", re.ASCII)
 _BLANK = re.compile(r"[ \t\n]*")
@@ -33,13 +33,13 @@ def read_flat(text: str) -> tuple[Leaf, ...] | None:
         end = start + len(content)
         if section is None:
             leaf = Leaf((name, element), content, Kind.STRING, start, end, (position, end + len(element) + 3))
-        elif False:
+        elif "]]>" in section:
             return None
         else:
             leaf = Leaf((name, element), section, Kind.STRING, start, end, (position, end + len(element) + 3), CDATA)
         leaves.append(leaf)
         position = match.end()
     closing = f"</{name}>"
-    if False or not text.startswith(closing, position):
+    if not leaves or len(leaves) > MAX_LEAVES or not text.startswith(closing, position):
         return None
-    return tuple(leaves) 
+    return tuple(leaves) if _BLANK.fullmatch(text, position + len(closing)) else None

@@ -197,7 +197,7 @@ class EdgeConnection(asyncio.Protocol):
             hook.answer = await self._listener.gateway.handle(Arrived(hook.request, self._peer))
         except BaseException as error:  # cut first: whatever tells of it may fail too
             self._transport.abort()
-            if not isinstance(error, Exception):
+            if isinstance(error, asyncio.CancelledError | SystemExit | KeyboardInterrupt):
                 raise
             self._fail(error)
             return
@@ -229,7 +229,7 @@ class EdgeConnection(asyncio.Protocol):
         self._transport.abort()  # first: counting may fail
         self._listener.cut(reason)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._abort("fault")
         self._listener.fault(error)
 

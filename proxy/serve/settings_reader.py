@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
 
 from proxy.edge.listener_settings import KeyPair, Limits, ListenerSettings, TlsSettings
 from proxy.edge.upstream_settings import UpstreamSettings
 from proxy.policy.compile import compile_policy
 from proxy.policy.rules import Direction, Policy
 from proxy.route import Credential, Route, RouteKind, overlapping
-from proxy.serve.secret import SecretError, resolve
 from proxy.serve.settings import AdminSettings, Settings
-from proxy.source.problem import Place, Problem, Problems, nearest
+from proxy.serve.settings_parts import Parts, read_bounded
+from proxy.source.problem import Place, Problem, Problems
 from proxy.source.section import Section
-from proxy.source.yaml_reader import MAX_BYTES, read_yaml
+from proxy.source.yaml_reader import read_yaml
 from proxy.wechat.account import Account, Mode
 from proxy.wechat.envelope import EnvelopeKey
 
@@ -28,19 +26,11 @@ _NAME_HINT = "lower-case letters, digits and -"
 _MIB = 1024 * 1024
 
 
-def read_bounded(path: Path) -> bytes:
-    """The bytes of a file people write, at most one more than is allowed. Raises OSError."""
-    with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
-
-
-class SettingsReader:
-    """Reads one gateway.yaml. Problems gather in `problems`."""
+class SettingsReader(Parts):
+    """Reads one gateway.yaml."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.base = path.parent
-        self.problems: list[Problem] = []
+        super().__init__(path)
         self.listeners: dict[str, ListenerSettings] = {}
         self.accounts: dict[str, Account] = {}
         self.upstreams: dict[str, UpstreamSettings] = {}
@@ -49,7 +39,7 @@ class SettingsReader:
 
     def read(self) -> Settings:
         """Raises Problems if there is anything but warnings."""
-        data = self._bytes(self.path)
+        data = self.content(self.path)
         top = Section(read_yaml(data, str(self.path)), self.problems, "a gateway configuration")
         top.number("version", 1, least=1, most=1, required=True)
         state = self.base / top.text("state", "state", required=True)
@@ -59,12 +49,12 @@ class SettingsReader:
         )
         unlock = self._keys(top.section("keys", required=True))
         for section in top.sections("listeners", required=True):
-            self._add(self.listeners, section, self._listener(section))
+            self.add(self.listeners, section, self._listener(section))
         for section in top.sections("accounts"):
-            self._add(self.accounts, section, self._account(section))
+            self.add(self.accounts, section, self._account(section))
         for section in top.sections("upstreams", required=True):
             if (upstream := self._upstream(section)) is not None:
-                self._add(self.upstreams, section, upstream)
+                self.add(self.upstreams, section, upstream)
         routes = [(section.place, self._route(section)) for section in top.sections("routes", required=True)]
         audit, audit_max = self._audit(top.section("audit"), state)
         admin = self._admin(top.section("admin"))
@@ -85,71 +75,13 @@ class SettingsReader:
         revisions = "".join(policy.revision for policy in self.policies.values())
         return hashlib.sha256(data + revisions.encode()).hexdigest()[:16]
 
-    # --- small parts
-
-    def _bytes(self, path: Path) -> bytes:
-        try:
-            return read_bounded(path)
-        except OSError as error:
-            message = f"the file cannot be read ({(error.strerror or 'error').lower()})"
-            raise Problems([Problem(Place(str(path), 1, 1), "file-unreadable", message)]) from None
-
-    def _add[T](self, table: dict[str, T], section: Section, item: T) -> None:
-        name: str = item.name  # type: ignore[attr-defined]
-        if name in table:
-            section.problem(section.place, "name-duplicate", f'there are two entries named "{name}"')
-        table[name] = item
-
-    def _secret(self, section: Section, key: str, *, required: bool = True) -> bytes:
-        node = section.take(key, required=required)
-        if node is None:
-            return b""
-        try:
-            return resolve(section.as_text(node, key) or "", self.base)
-        except SecretError as error:
-            section.problem(node.place, "secret", f'"{key}": {error}')
-            return b""
-
-    def _file(self, section: Section, key: str, *, required: bool = False) -> Path | None:
-        node = section.take(key, required=required)
-        name = section.as_text(node, key) if node is not None else None
-        if node is None or name is None:
-            return None
-        path = self.base / name
-        if not path.is_file():
-            section.problem(node.place, "file-unreadable", f'"{key}": there is no file {name}')
-        return path
-
-    def _url(self, section: Section, key: str, *, required: bool = False) -> SplitResult:
-        text = section.text(key, required=required, pattern=r"[!-~]{1,512}", hint="a URL in ASCII")
-        try:
-            url = urlsplit(text)
-            _ = url.port  # raises as well
-        except ValueError:
-            section.problem(section.place, "wrong-value", f'"{key}" is not a URL')
-            return urlsplit("")
-        return url
-
-    def _address(self, section: Section, key: str, default: str) -> tuple[str, int]:
-        node = section.take(key, required=not default)
-        text = (section.as_text(node, key) or "") if node is not None else default
-        host, _, port = text.rpartition(":")
-        try:
-            address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-        except ValueError:
-            address = None
-        # Port 0 would give every worker a port of its own.
-        if address is None or not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or not 0 < int(port) < 65536:
-            place = node.place if node is not None else section.place
-            section.problem(place, "wrong-value", f'"{key}" must be ADDRESS:PORT, for example 0.0.0.0:443')
-            return "127.0.0.1", 0
-        return str(address), int(port)
+    # --- the house
 
     def _keys(self, section: Section | None) -> bytes:
         if section is None:
             return b""
         section.choice("provider", ("local",), "local")
-        unlock = self._secret(section, "unlock")
+        unlock = self.secret(section, "unlock")
         section.done()
         return unlock
 
@@ -165,10 +97,10 @@ class SettingsReader:
         if section is None:
             return AdminSettings()
         place = section.place
-        host, port = self._address(section, "address", "127.0.0.1:9090")
+        host, port = self.address(section, "address", "127.0.0.1:9090")
         if not ipaddress.ip_address(host).is_loopback:
             section.problem(place, "admin-exposed", "the admin listener has no TLS and must be on a loopback address")
-        token = self._secret(section, "token", required=False)
+        token = self.secret(section, "token", required=False)
         section.done()
         return AdminSettings(host, port, hashlib.sha256(token).digest() if token else b"")
 
@@ -184,11 +116,14 @@ class SettingsReader:
 
     def _listener(self, section: Section) -> ListenerSettings:
         name = section.text("name", "?", required=True, pattern=_NAME, hint=_NAME_HINT)
-        host, port = self._address(section, "address", "")
+        host, port = self.address(section, "address", "")
         tls, client_names = self._tls(section.section("tls", required=True))
         limits = self._limits(section.section("limits"))
         proxy_protocol = section.flag("proxy_protocol")
         section.done()
+        if port and any((item.host, item.port) == (host, port) for item in self.listeners.values()):
+            message = f'listener "{name}" has the address of another: callers would meet either, by chance'
+            section.problem(section.place, "address-duplicate", message)
         return ListenerSettings(name, host, port, tls, limits, proxy_protocol, client_names)
 
     def _tls(self, section: Section | None) -> tuple[TlsSettings, frozenset[str]]:
@@ -205,7 +140,7 @@ class SettingsReader:
         client = section.section("client_certificates")
         ca, required, allowed = None, False, frozenset[str]()
         if client is not None:
-            ca = self._file(client, "ca", required=True)
+            ca = self.file(client, "ca", required=True)
             required = client.flag("required")
             allowed = frozenset(client.texts("names"))
             client.done()
@@ -213,8 +148,8 @@ class SettingsReader:
         return TlsSettings(default, names, oldest == "1.3", ca, required), allowed
 
     def _pair(self, section: Section) -> KeyPair:
-        certificate = self._file(section, "certificate", required=True)
-        key = self._file(section, "key", required=True)
+        certificate = self.file(section, "certificate", required=True)
+        key = self.file(section, "key", required=True)
         return KeyPair(certificate or Path(), key or Path())
 
     def _limits(self, section: Section | None) -> Limits:
@@ -241,7 +176,7 @@ class SettingsReader:
         app_id = section.text("app_id", required=True, pattern=r"wx[0-9a-f]{16}", hint="wx and 16 hex digits")
         mode = Mode(section.choice("mode", [item.value for item in Mode], "safe", required=True))
         place = section.place
-        token = self._secret(section, "token").decode("ascii", "replace")
+        token = self.secret(section, "token").decode("ascii", "replace")
         keys = tuple(self._envelope_keys(section, mode))
         window = int(section.duration("window", 300.0, most=600.0))
         section.done()
@@ -252,7 +187,7 @@ class SettingsReader:
 
     def _envelope_keys(self, section: Section, mode: Mode) -> Iterable[EnvelopeKey]:
         for key, required in (("encoding_aes_key", mode is not Mode.PLAIN), ("previous_encoding_aes_key", False)):
-            text = self._secret(section, key, required=required)
+            text = self.secret(section, key, required=required)
             if text:
                 try:
                     yield EnvelopeKey.from_text(text.decode("ascii", "replace"))
@@ -261,10 +196,10 @@ class SettingsReader:
 
     def _upstream(self, section: Section) -> UpstreamSettings | None:
         name = section.text("name", "?", required=True, pattern=_NAME, hint=_NAME_HINT)
-        url = self._url(section, "url", required=True)
-        ca, certificate = self._file(section, "ca"), self._file(section, "client_certificate")
-        key = self._file(section, "client_key")
-        proxy = self._url(section, "egress_proxy")
+        url = self.url(section, "url", required=True)
+        ca, certificate = self.file(section, "ca"), self.file(section, "client_certificate")
+        key = self.file(section, "client_key")
+        proxy = self.url(section, "egress_proxy")
         place = section.place
         most, warm = section.number("connections", 32, least=1, most=1024), section.number("warm", 1, most=64)
         idle, age = section.duration("idle", 30.0), section.duration("max_age", 300.0)
@@ -299,15 +234,15 @@ class SettingsReader:
     def _route(self, section: Section) -> Route:
         name = section.text("name", "?", required=True, pattern=_NAME, hint=_NAME_HINT)
         kind = RouteKind(section.choice("kind", [item.value for item in RouteKind], "inbound", required=True))
-        listener = self._named(section, "listener", self.listeners)
+        listener = self.named(section, "listener", self.listeners)
         hosts = frozenset(host.lower() for host in section.texts("hosts"))
         path = section.text("path", "/?", required=True, pattern=r"/[A-Za-z0-9._~/-]{0,511}", hint="/a/path")
-        upstream = self._named(section, "upstream", self.upstreams)
+        upstream = self.named(section, "upstream", self.upstreams)
         policy = self._policy(section)
         account, target = None, ""
         credentials: tuple[Credential, ...] = ()
         if kind is RouteKind.INBOUND:
-            account = self.accounts.get(self._named(section, "account", self.accounts))
+            account = self.accounts.get(self.named(section, "account", self.accounts))
             target = section.text("target", path, pattern=r"/[A-Za-z0-9._~/-]{0,511}", hint="the path at the upstream")
         else:
             credentials = tuple(self._credential(item) for item in section.sections("admit", required=True))
@@ -323,13 +258,6 @@ class SettingsReader:
             budget, deadline, max_body,
         )  # fmt: skip
 
-    def _named(self, section: Section, key: str, table: _Table) -> str:
-        node = section.take(key, required=True)
-        name = section.as_text(node, key) or "" if node is not None else ""
-        if node is not None and name not in table:
-            section.problem(node.place, "name-unknown", f'there is no {key} "{name}"', nearest(name, list(table)))
-        return name
-
     def _networks(self, section: Section) -> Iterable[str]:
         for text in section.texts("sources"):
             try:
@@ -340,7 +268,7 @@ class SettingsReader:
     def _credential(self, section: Section) -> Credential:
         subject = section.text("subject", "?", required=True, pattern=r"[A-Za-z0-9._@-]{1,64}", hint="who it is")
         role = section.text("role", "?", required=True, pattern=_NAME, hint=_NAME_HINT)
-        token = self._secret(section, "bearer", required=False)
+        token = self.secret(section, "bearer", required=False)
         certificate = section.text("certificate_name")
         place = section.place
         section.done()
@@ -394,9 +322,6 @@ class SettingsReader:
                 f'policy "{route.policy}" has no {direction.value} message: route "{route.name}" refuses everything'
             )
             self.problems.append(Problem(place, "policy-empty", message))
-
-
-_Table = dict[str, ListenerSettings] | dict[str, Account] | dict[str, UpstreamSettings]
 
 
 def _text(path: Path | None) -> str | None:

@@ -334,7 +334,7 @@ def _require_same_shape(old: Settings, new: Settings) -> None:
     # A longer window would take deliveries as fresh that the shared memory has forgotten already.
     if fixed(old) != fixed(new) or remembered(new) > remembered(old):
         raise StartError(
-            "listeners' addresses, state, audit, admin, deliveries and longer account windows change with a restart only"
+            "addresses, state, audit, admin, deliveries, longer account windows change with a restart only"
         )
 
 

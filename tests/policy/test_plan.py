@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 """The plan: every leaf decided, by one rule or by what the policy says of the others. Nothing is clear by silence.
 
 The property tests build random policies and random documents, and judge the result by other means than the code does:
@@ -9,7 +7,7 @@ a rule is found by brute force, clear values are markers that are searched for i
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings

@@ -126,6 +126,13 @@ def test_a_pattern_matches_neither_what_is_above_nor_what_is_below(path: tuple[S
     assert table.find(tuple(str(segment) for segment in path)) is None
 
 
+def test_more_paths_than_are_remembered_are_still_found() -> None:
+    table: Table[str] = Table()
+    table.add((ANY, "a"), "here")
+    assert {table.find((name, "a")) for name in range(3000)} == {"here"}
+    assert {table.find((name, "b")) for name in range(3000)} == {None}
+
+
 def test_the_same_pattern_twice_returns_the_first_and_keeps_it() -> None:
     table: Table[str] = Table()
     assert table.add(("a",), "first") is None

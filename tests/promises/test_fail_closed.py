@@ -205,12 +205,13 @@ def check(house: House, exchange: Exchange, step: Step, at: int, act: Callable[[
     """One exchange with a fault in it."""
     play, fault = prepared(house, exchange), Fault(house, at, act)
     before = house.sent
+    where = f"{exchange.__name__}, time {at}"
     with step.hooked(house, fault):
         got = play()
-    assert fault.sent is not None, "the step was not reached"
+    assert fault.sent is not None, f"{where}: the step was not reached"
     if fault.sent == before:
-        assert house.sent == before, "bytes went out although the fault came first"
-    assert got.raw == b"" or (got.status, got.content_type, got.body) in table_answers(), got.raw
+        assert house.sent == before, f"{where}: bytes went out although the fault came first"
+    assert got.raw == b"" or (got.status, got.content_type, got.body) in table_answers(), f"{where}: {got.raw!r}"
     assert CLEAR.encode() not in got.raw
 
 
