@@ -7,7 +7,7 @@ Types are not enforced at run time, so both doors call `require_*` on what they 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.message import HeaderList
 from proxy.policy.carry_out import Carried
@@ -17,7 +17,7 @@ from proxy.wechat import reply as wechat_reply
 _SEAL = object()
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class ClearedRequest:
     """A request for an upstream: the final bytes. `upstream` names a configured one; nothing here came from a caller
     unexamined."""
@@ -37,7 +37,7 @@ class ClearedRequest:
             object.__setattr__(self, name, value)
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class ClearedReply:
     """A reply for a caller: status, media type, final bytes."""
 
@@ -118,7 +118,7 @@ class StoredReply:
     """A cleared reply as it is remembered for WeChat's repeated deliveries, in memory only."""
 
     form: str
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 def store(reply: ClearedReply) -> StoredReply:

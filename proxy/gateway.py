@@ -260,7 +260,7 @@ class Gateway:
         try:
             self._audit(trace, "refused", {"code": refusal.code, "stage": refusal.row.stage})
         except Refusal as unwritable:
-            refusal = unwritable
+            refusal = plain(unwritable)
         facts = {"code": refusal.code, "stage": refusal.row.stage, "delivery": trace.delivery}
         facts["route"] = trace.route.name if trace.route else ""
         self._world.log.write(int(refusal.row.level), "refused", **facts)

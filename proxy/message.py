@@ -42,6 +42,9 @@ class Request(NamedTuple):
     def header(self, name: bytes) -> list[bytes]:
         return header_values(self.headers, name)
 
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.path})"  # query, headers and body hold what nobody may log
+
 
 class Response(NamedTuple):
     """A complete HTTP response of an upstream."""
@@ -52,3 +55,6 @@ class Response(NamedTuple):
 
     def header(self, name: bytes) -> list[bytes]:
         return header_values(self.headers, name)
+
+    def __repr__(self) -> str:
+        return f"Response({self.status})"

@@ -68,7 +68,8 @@ class Route:
     max_body: int = 1024 * 1024
 
     def covers(self, host: str, path: str) -> bool:
-        if self.hosts and host not in self.hosts:
+        """Whether a request is this route's. `host`: empty for HTTP/1.0 without Host, which the listener decides."""
+        if host and self.hosts and host not in self.hosts:
             return False
         return path == self.path or (self.path.endswith("/") and path.startswith(self.path))
 

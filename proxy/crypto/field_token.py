@@ -43,6 +43,9 @@ class Scope(NamedTuple):
     datum: str
     binds: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Scope({self.datum}, {len(self.binds)} bound)"
+
     def aad(self, prefix: str) -> bytes:
         """For prefix, tenant, region, datum and each bind: UTF-8 length as u16 big-endian, then the bytes.
 

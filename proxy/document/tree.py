@@ -36,7 +36,7 @@ class Leaf:
     """
 
     path: Path
-    text: str
+    text: str = field(repr=False)
     kind: Kind
     start: int
     end: int
@@ -49,6 +49,9 @@ class Value(NamedTuple):
 
     text: str
     kind: Kind = Kind.STRING
+
+    def __repr__(self) -> str:
+        return f"Value({self.kind.value})"
 
 
 DROP = Value("", Kind.EMPTY)
@@ -64,7 +67,7 @@ class Document:
     `gaps` tells which separators (commas, ampersands) go with the leaves that are dropped."""
 
     form: str
-    source: str
+    source: str = field(repr=False)
     leaves: tuple[Leaf, ...]
     write: Callable[[Leaf, Value], str] = field(repr=False)
     gaps: Callable[[frozenset[int]], list[tuple[int, int]]] = field(repr=False, default=lambda dropped: [])

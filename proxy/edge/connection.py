@@ -167,7 +167,10 @@ class EdgeConnection(asyncio.Protocol):
             command.data.ssl_conn = self._listener.contexts.connection()
             self._queue.append(events.HookCompleted(command))
         elif isinstance(command, engine_tls.TlsEstablishedClientHook):
-            self._established()
+            try:
+                self._established()
+            except PermissionError:
+                self._abort("client_name")
             self._queue.append(events.HookCompleted(command))
         elif not isinstance(command, commands.Log):
             # Everything else would be a wish to go somewhere: connect, wake up, ask an add-on. There is no such way.
@@ -195,20 +198,15 @@ class EdgeConnection(asyncio.Protocol):
         try:
             await self._writable.wait()
             hook.answer = await self._listener.gateway.handle(Arrived(hook.request, self._peer))
+            self._exchange = None
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+                self._drive(events.HookCompleted(hook))
         except BaseException as error:  # cut first: whatever tells of it may fail too
+            self._exchange = None
             self._transport.abort()
             if isinstance(error, asyncio.CancelledError | SystemExit | KeyboardInterrupt):
                 raise
-            self._fail(error)
-            return
-        finally:
-            self._exchange = None
-        if self._transport.is_closing():
-            return
-        try:
-            self._transport.resume_reading()
-            self._drive(events.HookCompleted(hook))
-        except Exception as error:  # noqa: BLE001
             self._fail(error)
 
     # --- the end, and the clock
@@ -218,9 +216,10 @@ class EdgeConnection(asyncio.Protocol):
         if self._transport.is_closing() or self._feed == self._feed_lingering:
             return
         self._feed = self._feed_lingering
+        peer_is_done = not self._client.state & engine.ConnectionState.CAN_READ
         self._client.state = engine.ConnectionState.CLOSED
         self.set_phase("lingering")
-        if self._transport.can_write_eof():
+        if self._transport.can_write_eof() and not peer_is_done:
             self._transport.write_eof()
         else:
             self._transport.close()

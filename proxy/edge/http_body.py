@@ -15,7 +15,8 @@ _SMALL = 64
 
 
 class Body:
-    """One body under way. `feed` takes from the front of the buffer what belongs to it."""
+    """One body under way. `feed` takes from the front of the buffer what belongs to it; `framed` is what it took so
+    far, chunk framing included."""
 
     def __init__(self, length: int | None, most: int) -> None:
         """`length`: in bytes, None for chunked; `most`: how many bytes are accepted. Refusal `http_body_too_large`."""
@@ -23,6 +24,7 @@ class Body:
             raise Refusal("http_body_too_large")
         self._most = most
         self._missing = length
+        self.framed = bytearray()
         self._pieces: list[bytes] = []
         self._size = 0
         self._small = 0
@@ -35,9 +37,9 @@ class Body:
         need = self._missing or 0
         if len(buffer) < need:
             return None
-        body = bytes(buffer[:need])
+        self.framed = buffer[:need]
         del buffer[:need]
-        return body
+        return bytes(self.framed)
 
     def _chunked(self, buffer: bytearray) -> bytes | None:
         while True:
@@ -54,6 +56,7 @@ class Body:
                 raise Refusal("http_malformed")  # behind the last chunk this is a trailer
             self._pieces.append(bytes(buffer[start : start + size]))
             self._size += size
+            self.framed += buffer[: start + size + 2]
             del buffer[: start + size + 2]
             if size == 0:
                 return b"".join(self._pieces)

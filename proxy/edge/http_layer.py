@@ -90,7 +90,6 @@ class HttpLayer(layer.Layer):
         self._raw_head = b""
         self._head: Head | None = None
         self._body: Body | None = None
-        self._framed = bytearray()
         self._done = False
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -146,7 +145,6 @@ class HttpLayer(layer.Layer):
         head = read_head(self._raw_head)
         self._body = Body(head.length, self._desk.body_limit(head))
         self._head = head
-        self._framed.clear()
         self._desk.phase("body")
         return True
 
@@ -155,22 +153,16 @@ class HttpLayer(layer.Layer):
             yield commands.SendData(self.context.client, b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _take_body(self) -> bytes | None:
-        head, body_reader = self._head, self._body
-        if head is None or body_reader is None:
+        if self._body is None:
             raise Refusal("internal")
-        before = bytes(self._buffer) if head.length is None else b""
-        body = body_reader.feed(self._buffer)
-        if head.length is None:  # what llhttp will see of the chunks: exactly what was taken off the buffer
-            self._framed += before[: len(before) - len(self._buffer)]
-        return body
+        return self._body.feed(self._buffer)
 
-    def _agree(self, head: Head, body: bytes) -> None:
+    def _agree(self, head: Head, framed: bytearray, body: bytes) -> None:
         """The second reader must understand the very same request."""
         second = _Second()
         parser = httptools.HttpRequestParser(second)
         try:
             parser.feed_data(self._raw_head)
-            framed = bytes(self._framed) if head.length is None else body
             if framed:
                 parser.feed_data(framed)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -182,9 +174,9 @@ class HttpLayer(layer.Layer):
 
     def _exchange(self, body: bytes) -> layer.CommandGenerator[None]:
         head = self._head
-        if head is None:
+        if head is None or self._body is None:
             raise Refusal("internal")
-        self._agree(head, body)
+        self._agree(head, self._body.framed, body)
         self._desk.phase("exchange")
         hook = ExchangeHook(Request(head.method, head.path, head.query, head.headers, body, head.host))
         yield hook

@@ -39,8 +39,8 @@ class Carried:
 
     plan: Plan
     form: str
-    body: bytes
-    query: str
+    body: bytes = field(repr=False)
+    query: str = field(repr=False)
     counts: Mapping[str, int]
     done: int
     values: tuple[str | None, ...] = field(repr=False)

@@ -17,6 +17,7 @@ from proxy.wechat import signature
 from proxy.wechat.account import Account, Mode
 from proxy.wechat.envelope import EnvelopeKey, open_envelope
 
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _ECHO = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
@@ -35,6 +36,9 @@ class Opened(NamedTuple):
     document: Document
     body: bytes
     key: EnvelopeKey | None
+
+    def __repr__(self) -> str:
+        return f"Opened({self.document.form})"
 
 
 def read_body(body: bytes) -> Document:
@@ -139,12 +143,13 @@ def message_type(document: Document) -> str:
     Lower-case: the case of event names differs between WeChat's products (protocol 2.1).
     Refusal `document_malformed` without MsgType.
     """
-    kind = field(document, "MsgType")
-    if not kind:
+    kind = _word(document, "MsgType")
+    return f"event.{_word(document, 'Event')}" if kind == "event" else kind
+
+
+def _word(document: Document, name: str) -> str:
+    # Without dots: a MsgType must not be able to pass for an event.
+    value = field(document, name) or ""
+    if not _WORD.fullmatch(value):
         raise Refusal("document_malformed")
-    if kind.lower() != "event":
-        return kind.lower()
-    event = field(document, "Event")
-    if not event:
-        raise Refusal("document_malformed")
-    return f"event.{event.lower()}"
+    return value.lower()

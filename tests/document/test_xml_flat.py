@@ -108,6 +108,8 @@ def test_takes_what_a_push_is() -> None:
         "<x:a><a>1</a></x:a>",
         "<x><a>\x01</a></x>",
         "<x><a>\uffff</a></x>",
+        "<x><a><![CDATA[\uffff]]></a></x>",
+        "<x><a><![CDATA[\x01]]></a></x>",
         "<?xml version='1.0'?><x><a>1</a></x>",
         "<!DOCTYPE x><x><a>1</a></x>",
         f"<{'x' * 65}><a>1</a></{'x' * 65}>",
