@@ -203,7 +203,6 @@ class EdgeConnection(asyncio.Protocol):
                 self._transport.resume_reading()
                 self._drive(events.HookCompleted(hook))
         except BaseException as error:  # cut first: whatever tells of it may fail too
-            self._exchange = None
             self._transport.abort()
             if isinstance(error, asyncio.CancelledError | SystemExit | KeyboardInterrupt):
                 raise

@@ -19,7 +19,8 @@ _OBJECTS = "/sobjects/"
 
 
 class Crm:
-    """`behaviour`: how the webhook answers: normal, silent (success only), echo400, slow, broken, html, reset."""
+    """`behaviour`: how the webhook answers: normal, silent (success only), echo400, unavailable (503), slow, broken,
+    html, reset."""
 
     def __init__(self) -> None:
         self.webhook: list[dict[str, str]] = []
@@ -45,6 +46,10 @@ class Crm:
             self.webhook.append({"body": call.body.decode(), "query": call.query, **call.headers})
         if self.behaviour == "echo400":
             return Result(b"I do not like this: " + call.body, 400, "text/html")
+        if self.behaviour == "unavailable":
+            return Result(b"I am too busy for this: " + call.body, 503, "text/html")
+        if self.behaviour == "reset":
+            raise ConnectionResetError
         if self.behaviour == "slow":
             time.sleep(6)
         if self.behaviour == "broken":

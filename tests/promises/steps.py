@@ -46,14 +46,14 @@ class Step:
     """It is asynchronous: it can also never end."""
 
     @contextmanager
-    def hooked(self, house: House, hook: Hook) -> Iterator[None]:
-        """The step calls `hook` whenever it is entered."""
+    def hooked(self, house: House, hook: Hook, *, after: bool = False) -> Iterator[None]:
+        """The step calls `hook` whenever it is entered, or when it is through."""
         if self.function is not None:
-            with _replaced(self.function, _around(self.function, hook)):
+            with _replaced(self.function, _around(self.function, hook, after)):
                 yield
             return
         before = house.world
-        port = _Port(getattr(before, self.field), self.method, hook)
+        port = _Port(getattr(before, self.field), self.method, hook, after)
         house.world = dataclasses.replace(before, **{self.field: port})
         try:
             yield
@@ -91,32 +91,34 @@ def _methods(protocol: type) -> list[str]:
 class _Port:
     """A port one method of which is hooked."""
 
-    def __init__(self, real: Any, method: str, hook: Hook) -> None:
-        self._real, self._method, self._hook = real, method, hook
+    def __init__(self, real: Any, method: str, hook: Hook, after: bool) -> None:
+        self._real, self._method, self._hook, self._after = real, method, hook, after
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(self._real, name)
-        return _around(real, self._hook) if name == self._method else real
+        return _around(real, self._hook, self._after) if name == self._method else real
 
     def __call__(self, *args: Any) -> Any:
-        return _around(self._real, self._hook)(*args)
+        return _around(self._real, self._hook, self._after)(*args)
 
 
-def _around(real: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+def _around(real: Callable[..., Any], hook: Hook, after: bool) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(real):
 
         @functools.wraps(real)
         async def waiting(*args: Any, **named: Any) -> Any:
+            result = await real(*args, **named) if after else None
             if inspect.isawaitable(pause := hook()):
                 await pause
-            return await real(*args, **named)
+            return result if after else await real(*args, **named)
 
         return waiting
 
     @functools.wraps(real)
     def plain(*args: Any, **named: Any) -> Any:
+        result = real(*args, **named) if after else None
         hook()
-        return real(*args, **named)
+        return result if after else real(*args, **named)
 
     return plain
 
@@ -145,11 +147,8 @@ def cancelled_from_outside() -> object:
     task = asyncio.current_task()
     assert task is not None
     task.cancel()
-    return asyncio.sleep(PAUSE)
+    return asyncio.sleep(30)
 
 
 def never_ends() -> object:
     return asyncio.get_running_loop().create_future()
-
-
-PAUSE = 30.0

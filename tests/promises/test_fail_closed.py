@@ -1,30 +1,34 @@
 """Whatever fails, wherever: nothing goes out, nothing goes back, nothing hangs.
 
-Every step of the journey fails in turn - with exceptions of several kinds, by time, by cancellation - in every direction,
-on real sockets. Before the request was sent the upstream must get no byte; the caller gets an answer of the table, byte
-for byte, or the connection is cut.
+Every step of the journey fails in turn - with exceptions of several kinds, by time, by cancellation - in every
+direction, on real sockets. Before the request was sent the upstream must get no byte; the caller gets an answer of the
+table, byte for byte, or the connection is cut.
 """
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import dataclasses
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import pytest
 
+from proxy import gateway
 from proxy.emulate.server import Result
 from proxy.emulate.stage import API, PUSH_PATH
 from proxy.refusal import TABLE, Audience, Refusal, answer
 from tests.promises.house import Answer, House, http
-from tests.promises.steps import DEEP, SPINE, Step, all_steps, cancelled_from_outside, never_ends
+from tests.promises.steps import Step, all_steps, cancelled_from_outside, never_ends
 
 CLEAR = "LEAKED-CLEAR-TEXT"
 STEPS = {step.name: step for step in all_steps()}
+WORLD = frozenset(step.field for step in STEPS.values() if step.field)
 
 
 # --- the exchanges every step of which fails in turn
@@ -168,21 +172,20 @@ FEW = ("refusal", "KeyError", "TimeoutError", "CancelledError")
 
 @dataclass(slots=True)
 class Fault:
-    """Fails the `at`-th time its step is entered, and every time after if it `lasts`."""
+    """Acts the `at`-th time its step is entered. `sent`: the bytes that were out by then."""
 
     house: House
     at: int
     act: Callable[[], object]
-    lasts: bool = False
     entered: int = 0
-    sent: int | None = field(default=None)
+    sent: int | None = None
 
     def __call__(self) -> object:
         self.entered += 1
-        if self.entered == self.at or (self.lasts and self.entered > self.at):
-            self.sent = self.house.sent if self.sent is None else self.sent
-            return self.act()
-        return None
+        if self.entered != self.at:
+            return None
+        self.sent = self.house.sent
+        return self.act()
 
 
 def raising(make: Callable[[], BaseException]) -> Callable[[], object]:
@@ -208,14 +211,17 @@ def table_answers() -> frozenset[tuple[int, bytes, bytes]]:
     return frozenset((one.status, one.content_type, one.body) for one in found)
 
 
-def check(house: House, exchange: Exchange, step: Step, at: int, act: Callable[[], object]) -> None:
+def check(
+    house: House, exchange: Exchange, step: Step, at: int, act: Callable[[], object], after: bool = False
+) -> None:
     """One exchange with a fault in it."""
-    play, fault = prepared(house, exchange), Fault(house, at, act)
+    play, fault, where = prepared(house, exchange), Fault(house, at, act), f"{exchange.__name__}, time {at}"
     before = house.sent
-    where = f"{exchange.__name__}, time {at}"
-    with step.hooked(house, fault):
+    with step.hooked(house, fault, after=after):
         got = play()
-    assert fault.sent is not None or at > 1, f"{where}: the step was not reached"  # later ones may be cached
+    if fault.sent is None:
+        assert at > 1 or after, f"{where}: the step was not reached"
+        return  # what was worked out the first time was remembered; a step that refuses never gets behind itself
     if fault.sent == before:
         assert house.sent == before, f"{where}: bytes went out although the fault came first"
     assert got.raw == b"" or (got.status, got.content_type, got.body) in table_answers(), f"{where}: {got.raw!r}"
@@ -254,3 +260,94 @@ def test_a_fault_anywhere_lets_nothing_out(house: House, name: str) -> None:
             for fault in FAULTS if step.full else FEW:
                 for at in {1, times}:
                     check(house, exchange, step, at, raising(FAULTS[fault]))
+
+
+@pytest.mark.parametrize("name", [name for name, step in STEPS.items() if step.full])
+def test_a_fault_behind_a_step_lets_nothing_back(house: House, name: str) -> None:
+    """The step did its work and fails then: what it made is not used."""
+    with watched(house):
+        for exchange in reaching(house)[name]:
+            for fault in ("KeyError", "CancelledError"):
+                check(house, exchange, STEPS[name], 1, raising(FAULTS[fault]), after=True)
+
+
+WAITING = [name for name, step in STEPS.items() if step.waits]
+
+
+@pytest.mark.parametrize("name", WAITING)
+@pytest.mark.parametrize("act", [never_ends, cancelled_from_outside])
+def test_a_step_that_never_ends_lets_nothing_out(house: House, name: str, act: Callable[[], object]) -> None:
+    with watched(house):
+        for exchange, times in reaching(house)[name].items():
+            for at in {1, times}:
+                hurried = _with_deadline(exchange, 0.15)
+                check(house, hurried, STEPS[name], at, act)
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_a_caller_that_leaves_takes_the_exchange_along(house: House, name: str) -> None:
+    """What was claimed is free again: WeChat's next delivery of the message is worked on.
+
+    That the caller left shows at the deadline only, since nothing is read while an exchange is pending.
+    """
+    house.deadline(0.15)
+    delivery, step = house.files.pusher.deliver(house.text(CLEAR)), STEPS[name]
+    house.crm.behaviour = "normal"
+    before = house.sent
+    entered = asyncio.Event()
+
+    def leave() -> object:
+        entered.set()
+        return never_ends()
+
+    fault = Fault(house, 1, leave)
+    with watched(house), step.hooked(house, fault):
+        assert house.deliver(delivery, leave=entered).raw == b""
+    if fault.sent == before:
+        assert house.sent == before
+    house.deadline(4.8)
+    assert b"Encrypt" in house.deliver(delivery).body
+
+
+def _with_deadline(exchange: Exchange, seconds: float) -> Exchange:
+    def hurried(house: House) -> Callable[[], Answer]:
+        play = exchange(house)
+        house.deadline(seconds)
+        return play
+
+    hurried.__name__ = exchange.__name__
+    return hurried
+
+
+# --- the sweep itself
+
+
+def test_every_step_the_gateway_names_is_swept() -> None:
+    """By its source: whatever it calls of the journey and of the doors."""
+    tree = ast.parse(inspect.getsource(gateway))
+    called = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("journey", "cleared")
+    }
+    assert len(called) > 15
+    assert called - STEPS.keys() == set()
+    ports_used = {
+        f"{node.value.attr}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr in WORLD
+    }
+    assert ports_used and ports_used - STEPS.keys() == set()
+
+
+def test_the_sweep_finds_a_reply_that_should_not_be(house: House) -> None:
+    """A gateway that swallows a fault is caught."""
+    with pytest.raises(AssertionError, match="push_with_reply"):
+        check(house, push_with_reply, STEPS["journey.seal"], 1, lambda: None)
+
+
+def test_the_sweep_finds_bytes_that_went_out(house: House) -> None:
+    with pytest.raises(AssertionError, match="bytes went out"):
+        check(house, push_failed_by_crm, STEPS["journey.clear"], 1, lambda: None)

@@ -299,6 +299,14 @@ def how_it_ends(read: Callable[[int], bytes]) -> str:
     return "close_notify"
 
 
+def cut_in_silence(sock: socket.socket) -> bool:
+    """Whether the other side ends a plain connection without a byte."""
+    try:
+        return sock.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
 def first_flight(server_name: str = "localhost") -> bytes:
     """The bytes of a ClientHello as a real client sends them: one record."""
     out = ssl.MemoryBIO()
