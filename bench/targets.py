@@ -102,7 +102,9 @@ def write_wxgate_config(place: Scene, directory: Path, port: int) -> tuple[Path,
             admin=free_port(),
         )
     )
-    subprocess.run([_executable("wxgate"), "keys", "init", "--config", str(config)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [_executable("wxgate"), "keys", "init", "--config", str(config)], check=True, stdout=subprocess.DEVNULL
+    )
     return config, {}
 
 

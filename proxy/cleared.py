@@ -32,9 +32,13 @@ class ClearedRequest:
     def __init__(self, seal: object, upstream: str, method: str, target: str, headers: HeaderList, body: bytes) -> None:
         if seal is not _SEAL:
             raise Refusal("not_cleared")
-        values = (upstream, method, target, headers, body, seal)
-        for name, value in zip(self.__slots__, values, strict=True):
-            object.__setattr__(self, name, value)
+        put = object.__setattr__
+        put(self, "upstream", upstream)
+        put(self, "method", method)
+        put(self, "target", target)
+        put(self, "headers", headers)
+        put(self, "body", body)
+        put(self, "_seal", seal)
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -49,8 +53,11 @@ class ClearedReply:
     def __init__(self, seal: object, status: int, content_type: bytes, body: bytes) -> None:
         if seal is not _SEAL:
             raise Refusal("not_cleared")
-        for name, value in zip(self.__slots__, (status, content_type, body, seal), strict=True):
-            object.__setattr__(self, name, value)
+        put = object.__setattr__
+        put(self, "status", status)
+        put(self, "content_type", content_type)
+        put(self, "body", body)
+        put(self, "_seal", seal)
 
 
 def require_cleared_request(value: object) -> ClearedRequest:
@@ -68,6 +75,7 @@ def require_cleared_reply(value: object) -> ClearedReply:
 
 
 _MEDIA = {"xml": b"text/xml; charset=utf-8", "json": b"application/json; charset=utf-8", "": b"text/plain"}
+_FORMS = {media: form for form, media in _MEDIA.items()}
 
 
 def _evidence(carried: object) -> Carried:
@@ -122,8 +130,7 @@ class StoredReply:
 
 
 def store(reply: ClearedReply) -> StoredReply:
-    form = next(form for form, media in _MEDIA.items() if media == reply.content_type)
-    return StoredReply(form, reply.body)
+    return StoredReply(_FORMS[reply.content_type], reply.body)
 
 
 def clear_stored(stored: StoredReply) -> ClearedReply:

@@ -69,10 +69,10 @@ def within(name: str, *packages: str) -> bool:
 
 def comparisons(tree: ast.AST) -> Iterator[str]:
     """`==` and `!=` with an operand whose name says it is a signature, digest, token, hash or key."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Compare) and any(isinstance(item, ast.Eq | ast.NotEq) for item in node.ops):
-            if any(_sounds_secret(operand) for operand in (node.left, *node.comparators)):
-                yield ast.unparse(node)
+    for node in (item for item in ast.walk(tree) if isinstance(item, ast.Compare)):
+        equal = any(isinstance(operator, ast.Eq | ast.NotEq) for operator in node.ops)
+        if equal and any(_sounds_secret(operand) for operand in (node.left, *node.comparators)):
+            yield ast.unparse(node)
 
 
 def _sounds_secret(node: ast.expr) -> bool:
@@ -93,12 +93,14 @@ def _sounds_secret(node: ast.expr) -> bool:
 def swallowing(tree: ast.AST) -> Iterator[int]:
     """Lines of handlers that catch everything and do nothing; `suppress(Exception)` too."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ExceptHandler) and (node.type is None or _is_everything(node.type)):
-            if all(isinstance(item, ast.Pass | ast.Continue) or _is_constant(item) for item in node.body):
-                yield node.lineno
-        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "suppress":
-            if any(_is_everything(arg) for arg in node.args):
-                yield node.lineno
+        if isinstance(node, ast.ExceptHandler):
+            idle = all(isinstance(item, ast.Pass | ast.Continue) or _is_constant(item) for item in node.body)
+            found = idle and (node.type is None or _is_everything(node.type))
+        else:
+            found = isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "suppress"
+            found = found and any(_is_everything(arg) for arg in node.args)
+        if found:
+            yield node.lineno
 
 
 def _is_everything(node: ast.expr) -> bool:

@@ -40,7 +40,7 @@ class _Handler(RequestHandler):
 
     def prepare(self) -> None:
         host = self.request.host_name
-        if not (host == "localhost" or _is_loopback(host)) or self.request.headers.get("Origin"):
+        if not (host == "localhost" or _is_loopback(host)) or "Origin" in self.request.headers:
             self.refuse(403, "host_refused")
 
     def refuse(self, status: int, code: str) -> None:
@@ -74,9 +74,9 @@ class _Metrics(_Handler):
 
 class _Reload(_Handler):
     def post(self) -> None:
-        given = self.request.headers.get("Authorization", "").removeprefix("Bearer ")
+        scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
         presented = hashlib.sha256(given.encode()).digest()
-        if not self.token_hash or not hmac.compare_digest(presented, self.token_hash):
+        if scheme != "Bearer" or not self.token_hash or not hmac.compare_digest(presented, self.token_hash):
             self.refuse(401, "token_required")
             return
         reloaded = self.gateway.reload()

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from proxy.crypto.ff1 import Alphabet, Ff1
 from proxy.crypto.xaes import Xaes256Gcm
 
 DEK_SIZE = 32
@@ -34,6 +35,10 @@ class Purpose(enum.Enum):
 
 class KeyMismatchError(Exception):
     """A DEK is not the one its key id commits to: a swapped or damaged keyring entry."""
+
+
+class PurposeError(Exception):
+    """A DATA key was asked for a lookup value. It is rotated, and the value would not be found again."""
 
 
 def hkdf(key: bytes, info: bytes, length: int) -> bytes:
@@ -77,6 +82,23 @@ class DataKey:
     def _delivery_key(self) -> bytes:
         return hkdf(self._dek, b"wxgate/1 delivery id", 32)
 
+    @cached_property
+    def _ff1(self) -> Ff1:
+        return Ff1(self._lookup_key(b"wxgate/1 ff1"))
+
+    @cached_property
+    def _index_key(self) -> bytes:
+        return self._lookup_key(b"wxgate/1 index")
+
+    @cached_property
+    def _hash_key(self) -> bytes:
+        return self._lookup_key(b"wxgate/1 hash")
+
+    def _lookup_key(self, info: bytes) -> bytes:
+        if self.purpose is not Purpose.LOOKUP:
+            raise PurposeError(f"data key {self.id.hex()} is no lookup key; take the lookup key of the same group")
+        return hkdf(self._dek, info, 32)
+
     def seal(self, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
         """Randomised: ciphertext and tag under a fresh 24-byte `nonce`."""
         return self._xaes.encrypt(nonce, plaintext, aad)
@@ -98,3 +120,19 @@ class DataKey:
     def delivery_id(self, message_key: bytes) -> str:
         """A stable public name of a message that tells nothing about it: 32 hex digits of an HMAC-SHA-256."""
         return hmac.new(self._delivery_key, message_key, hashlib.sha256).hexdigest()[:32]
+
+    def index_mac(self, data: bytes) -> bytes:
+        """The 32 bytes a blind index is cut from. Raises PurposeError for a DATA key, as do all below."""
+        return hmac.digest(self._index_key, data, "sha256")
+
+    def hash_mac(self, data: bytes) -> bytes:
+        """The 32 bytes of a keyed hash."""
+        return hmac.digest(self._hash_key, data, "sha256")
+
+    def ff1_encrypt(self, alphabet: Alphabet, text: str, tweak: bytes) -> str:
+        """FF1, not authenticated. ValueError for text that does not suit `alphabet`."""
+        return self._ff1.encrypt(alphabet, text, tweak)
+
+    def ff1_decrypt(self, alphabet: Alphabet, text: str, tweak: bytes) -> str:
+        """Undoes `ff1_encrypt`; under another key or tweak it gives another text and no error."""
+        return self._ff1.decrypt(alphabet, text, tweak)

@@ -25,24 +25,33 @@ def read_query(query: str) -> Document:
     """
     if not query:
         return _NOTHING
+    names = read_values(query)
+    leaves: list[Leaf] = []
+    position = 0
+    for part, (name, value) in zip(query.split("&"), names.items(), strict=True):
+        end = position + len(part)
+        name_end = part.find("=")
+        start = end if name_end < 0 else position + name_end + 1
+        leaves.append(Leaf((name,), value, Kind.STRING, start, end, (position, end), int(name_end >= 0)))
+        position = end + 1
+    return Document("query", query, tuple(leaves), _write, _Gaps(tuple(leaves)))
+
+
+def read_values(query: str) -> dict[str, str]:
+    """Names and values of `query`, decoded once, in order. Raises Refusal as `read_query`."""
     if not _WELL_FORMED.fullmatch(query):
         raise Refusal("document_malformed")
-    leaves: list[Leaf] = []
-    names: set[str] = set()
-    position = 0
-    for part in query.split("&"):
-        name_text, equals, value_text = part.partition("=")
-        name = _decoded(name_text)
-        if not name or name in names or "=" in value_text:
-            raise Refusal("document_malformed")
-        names.add(name)
-        start = position + len(name_text) + len(equals)
-        end = position + len(part)
-        leaves.append(Leaf((name,), _decoded(value_text), Kind.STRING, start, end, (position, end), len(equals)))
-        position = end + 1
-    if len(leaves) > MAX_LEAVES:
+    values: dict[str, str] = {}
+    parts = query.split("&") if query else []
+    if len(parts) > MAX_LEAVES:
         raise Refusal("document_too_large")
-    return Document("query", query, tuple(leaves), _write, _Gaps(tuple(leaves)))
+    for part in parts:
+        name_text, _, value_text = part.partition("=")
+        name = _decoded(name_text)
+        if not name or name in values or "=" in value_text:
+            raise Refusal("document_malformed")
+        values[name] = _decoded(value_text)
+    return values
 
 
 def _decoded(text: str) -> str:

@@ -87,21 +87,25 @@ def render(document: Document, changes: Change) -> bytes:
     """The document's bytes with `changes` made and everything else as it came."""
     if not changes:
         return document.source.encode()
-    dropped = frozenset(index for index, value in changes.items() if value is DROP)
-    cuts = [(document.leaves[index].whole, "") for index in dropped]
-    cuts += [((start, end), "") for start, end in document.gaps(dropped)] if dropped else []
+    cuts: list[tuple[int, int, str]] = []
+    dropped: list[int] = []
     for index, value in changes.items():
-        if value is not DROP:
-            leaf = document.leaves[index]
-            cuts.append(((leaf.start, leaf.end), document.write(leaf, value)))
+        leaf = document.leaves[index]
+        if value is DROP:
+            dropped.append(index)
+            cuts.append((*leaf.whole, ""))
+        else:
+            cuts.append((leaf.start, leaf.end, document.write(leaf, value)))
+    if dropped:
+        cuts += [(start, end, "") for start, end in document.gaps(frozenset(dropped))]
     return _splice(document.source, cuts).encode()
 
 
-def _splice(source: str, cuts: list[tuple[tuple[int, int], str]]) -> str:
+def _splice(source: str, cuts: list[tuple[int, int, str]]) -> str:
     cuts.sort()
     pieces: list[str] = []
     position = 0
-    for (start, end), text in cuts:
+    for start, end, text in cuts:
         if start < position:
             raise ValueError("two changes overlap")
         pieces += (source[position:start], text)

@@ -13,8 +13,9 @@ from proxy.document.tree import MAX_LEAVES, Kind, Leaf
 CDATA = 1
 _NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
 # Without carriage returns, which XML turns into line feeds, and the characters it has no way to write (section 2.2).
-_TEXT = r"[^<>&\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*"
-_SECTION = r"[^\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*?"
+_TEXT = r"[^<>&\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*+"
+# A section ends at the first "]]>". Possessive throughout: what was read is never read again.
+_SECTION = r"(?:[^\]\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]++|\](?!\]>))*+"
 _ROOT = re.compile(rf"[ \t\n]*<({_NAME})>[ \t\n]*", re.ASCII)
 _LEAF = re.compile(rf"<({_NAME})>(<!\[CDATA\[({_SECTION})\]\]>|{_TEXT})</\1>[ \t\n]*", re.ASCII)
 _BLANK = re.compile(r"[ \t\n]*")
@@ -33,8 +34,6 @@ def read_flat(text: str) -> tuple[Leaf, ...] | None:
         end = start + len(content)
         if section is None:
             leaf = Leaf((name, element), content, Kind.STRING, start, end, (position, end + len(element) + 3))
-        elif "]]>" in section:
-            return None
         else:
             leaf = Leaf((name, element), section, Kind.STRING, start, end, (position, end + len(element) + 3), CDATA)
         leaves.append(leaf)

@@ -70,13 +70,15 @@ class EdgeConnection(asyncio.Protocol):
             self._feed(data)
         except (ProxyHeaderError, NotAClientHelloError):
             self._abort("not_tls")
+        except PermissionError:
+            self._abort("client_name")
         except Exception as error:  # noqa: BLE001 - a layer that raised is in no known state
             self._fail(error)
 
     def eof_received(self) -> bool:
         if self._feed == self._feed_engine:
             self._end_of_input()
-        if self._feed != self._feed_engine:  # no answer is due: what is written goes out, nothing is waited for
+        else:
             self._transport.close()
         return True
 
@@ -167,10 +169,7 @@ class EdgeConnection(asyncio.Protocol):
             command.data.ssl_conn = self._listener.contexts.connection()
             self._queue.append(events.HookCompleted(command))
         elif isinstance(command, engine_tls.TlsEstablishedClientHook):
-            try:
-                self._established()
-            except PermissionError:
-                self._abort("client_name")
+            self._established()  # raises for a certificate that is not let in; what came with it is never looked at
             self._queue.append(events.HookCompleted(command))
         elif not isinstance(command, commands.Log):
             # Everything else would be a wish to go somewhere: connect, wake up, ask an add-on. There is no such way.

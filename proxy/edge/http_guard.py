@@ -20,7 +20,7 @@ METHODS = frozenset({b"GET", b"POST", b"PUT", b"PATCH", b"DELETE"})
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([\x21-\x7e]{1,8192}) HTTP/1\.([01])")
 # Origin form (RFC 9112 section 3.2.1). No percent escapes in paths: what %2f or %2e means depends on the reader.
 _TARGET = re.compile(rb"(/[A-Za-z0-9._~!$&'()*+,;=:@/-]*)(?:\?([A-Za-z0-9._~!$&'()*+,;=:@/?%-]*))?")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}):[ \t]*([\x20-\x7e\x80-\xff\t]*)")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}):([\x20-\x7e\x80-\xff\t]*+)\r\n")
 _HOST = re.compile(rb"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
@@ -43,17 +43,17 @@ def read_head(raw: bytes) -> Head:
 
     Raises Refusal `http_malformed`, `http_unsupported`, `http_expectation`, `http_head_too_large`.
     """
-    lines = raw[:-4].split(b"\r\n")
-    if len(lines) > MAX_FIELDS + 1:
+    line, _, fields = raw[:-2].partition(b"\r\n")
+    if fields.count(b"\n") > MAX_FIELDS:
         raise Refusal("http_head_too_large")
-    match = _REQUEST_LINE.fullmatch(lines[0])
+    match = _REQUEST_LINE.fullmatch(line)
     if not match:
         raise Refusal("http_malformed")
     method, target, minor = match.groups()
     if method not in METHODS:
         raise Refusal("http_unsupported")
     path, query = _target(target)
-    headers = tuple(_field(line) for line in lines[1:])
+    headers = _fields(fields)
     named = _by_name(headers)
     is_11 = minor == b"1"
     if b"upgrade" in named or b"http2-settings" in named:
@@ -80,11 +80,13 @@ def _target(target: bytes) -> tuple[str, str]:
     return path, (match[2] or b"").decode()
 
 
-def _field(line: bytes) -> tuple[bytes, bytes]:
-    match = _FIELD.fullmatch(line)  # a folded line begins with a blank and matches no name
-    if not match:
+def _fields(block: bytes) -> HeaderList:
+    """The fields of `block`, each ended by CRLF. A folded line begins with a blank and matches no name."""
+    found = _FIELD.findall(block)
+    # Every byte must belong to a field: what no field matched lies between or behind them.
+    if sum(map(len, (part for field in found for part in field))) + 3 * len(found) != len(block):
         raise Refusal("http_malformed")
-    return match[1].lower(), match[2].rstrip(b" \t")
+    return tuple((name.lower(), value.strip(b" \t")) for name, value in found)
 
 
 def _by_name(headers: HeaderList) -> dict[bytes, list[bytes]]:

@@ -14,6 +14,7 @@ import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
 
@@ -52,6 +53,24 @@ _FRAME: Final = 256  # more than n, prev, hash and line end take of any line; al
 _INT_BOUND: Final = 1 << 63
 _EVENT: Final = re.compile(EVENT, re.ASCII)
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+
+
+_WORDS = frozenset(
+    {
+        "route",
+        "direction",
+        "phase",
+        "outcome",
+        "code",
+        "stage",
+        "revision",
+        "account",
+        "caller",
+        "role",
+        "policy",
+        "subject",
+    }
+)
 
 
 class AuditUnwritable(OSError):
@@ -315,13 +334,26 @@ def _payload(record: Mapping[str, AuditValue]) -> bytes:
     event = record.get("event")
     if not isinstance(event, str) or not _EVENT.fullmatch(event) or event in CONTROL:
         raise ValueError("audit record: event must be a plain name and none of the chain's own; rename it")
+    members = [_word("event", event)]
     for key, value in record.items():
-        if not _is_fit(value):
-            raise ValueError(f"audit record: {key} is not a printable string, number, boolean or null within bounds")
-    payload = _encode({"event": event, **record})[1:-1].encode()
+        if key != "event":
+            members.append(_word(key, value) if type(value) is str and key in _WORDS else _member(key, value))
+    payload = ",".join(members).encode()
     if len(payload) > MAX_LINE - _FRAME:
         raise ValueError(f"audit record: longer than {MAX_LINE - _FRAME} bytes; shorten it")
     return payload
+
+
+def _member(key: str, value: AuditValue) -> str:
+    if not _is_fit(value):
+        raise ValueError(f"audit record: {key} is not a printable string, number, boolean or null within bounds")
+    return f'"{key}":{value}' if type(value) is int else f'"{key}":{_encode(value)}'
+
+
+@lru_cache(1024)
+def _word(key: str, value: str) -> str:
+    """A member whose values are few: names out of configuration and policies, codes, steps."""
+    return _member(key, value)
 
 
 def _is_fit(value: object) -> bool:

@@ -6,7 +6,6 @@ anything else is clear text and is encrypted; where a rule reveals, anything els
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -62,12 +61,14 @@ class _Bench:
 
     def __init__(self, plan: Plan, keys: Keyset, tenant: str, region: str, entropy: Callable[[int], bytes]) -> None:
         self.plan, self.keys, self.tenant, self.region, self.entropy = plan, keys, tenant, region, entropy
-        self.counts: Counter[str] = Counter()
+        self.counts: dict[str, int] = {}
+        self.done = 0
         self.binds: dict[str, str] = {}
 
     def scope(self, step: Step) -> Scope:
-        names = step.rule.binds
-        return Scope(self.tenant, self.region, step.rule.datum, tuple(self.bind(name) for name in names))
+        rule = step.rule
+        binds = tuple(self.bind(name) for name in rule.binds) if rule.binds else ()
+        return Scope(self.tenant, self.region, rule.datum, binds)
 
     def bind(self, name: str) -> str:
         """The clear value of the datum `name` in this message; exactly one must be there."""
@@ -97,12 +98,14 @@ class _Bench:
 
     def carry(self, step: Step) -> Value | None:
         """What the leaf becomes; None if it stays as it is."""
-        value = _DO[step.treatment](self, step)
-        self.counts[step.treatment.value] += 1
+        treatment = step.treatment
+        value = None if treatment is Treatment.ALLOWED else _DO[treatment](self, step)
+        self.count(treatment.value)
+        self.done += 1
         return value
 
-    def allow(self, _step: Step) -> None:
-        return None
+    def count(self, word: str) -> None:
+        self.counts[word] = self.counts.get(word, 0) + 1
 
     def drop(self, _step: Step) -> Value:
         return DROP
@@ -119,11 +122,11 @@ class _Bench:
     def encrypt(self, step: Step) -> Value | None:
         if step.token is not None:
             if self.opened(step) is not None:
-                self.counts["already protected"] += 1
+                self.count("already protected")
                 return None
-            self.counts["token look-alike"] += 1
+            self.count("token look-alike")
         if not step.classified:
-            self.counts["unclassified"] += 1
+            self.count("unclassified")
         return Value(self.seal(step))
 
     def seal(self, step: Step) -> str:
@@ -155,7 +158,6 @@ class _Bench:
 
 
 _DO: Mapping[Treatment, Callable[[_Bench, Step], Value | None]] = {
-    Treatment.ALLOWED: _Bench.allow,
     Treatment.DROPPED: _Bench.drop,
     Treatment.MASKED: _Bench.mask,
     Treatment.ENCRYPTED: _Bench.encrypt,
@@ -172,10 +174,8 @@ def carry_out(plan: Plan, keys: Keyset, tenant: str, region: str, entropy: Calla
     bench = _Bench(plan, keys, tenant, region, entropy)
     body, body_values = _document(bench, plan.body, plan.body_steps)
     query, query_values = _document(bench, plan.query, plan.query_steps)
-    done = sum(bench.counts[treatment.value] for treatment in Treatment)
-    return Carried(
-        plan, plan.body.form if plan.body else "", body, query.decode(), bench.counts, done, body_values + query_values
-    )
+    form = plan.body.form if plan.body else ""
+    return Carried(plan, form, body, query.decode(), bench.counts, bench.done, body_values + query_values)
 
 
 def _document(
@@ -183,6 +183,8 @@ def _document(
 ) -> tuple[bytes, tuple[str | None, ...]]:
     if document is None:
         return b"", ()
+    if not steps:
+        return document.source.encode(), ()
     changes: dict[int, Value] = {}
     values: list[str | None] = []
     for index, step in enumerate(steps):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 REFERENCE = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:[^\0]{1,1024})", re.ASCII)
@@ -37,7 +38,10 @@ def _from_environment(name: str) -> bytes:
 
 def _from_file(path: Path, name: str) -> bytes:
     try:
-        if path.stat().st_mode & 0o077:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe could hold the start up for ever
+            raise SecretError(f"file:{name} cannot be read as a file")
+        if status.st_mode & 0o077:
             raise SecretError(f"file:{name} can be read by others; chmod 600 it")
         with path.open("rb") as file:
             return file.read(_MAX + 2).rstrip(b"\r\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import product
 
@@ -26,14 +26,21 @@ def problems(loaded: Loaded) -> list[str]:
 
 def known_answers() -> Iterator[str]:
     """One sentence for each cipher that does not give its published answer."""
-    for name, passed in (
-        ("XAES-256-GCM", _xaes()),
-        ("AES-SIV", _siv()),
-        ("HKDF-SHA-256", _hkdf()),
-        ("WeChat envelope", _envelope()),
+    for name, test in (
+        ("XAES-256-GCM", _xaes),
+        ("AES-SIV", _siv),
+        ("HKDF-SHA-256", _hkdf),
+        ("WeChat envelope", _envelope),
     ):
-        if not passed:
+        if not _passes(test):
             yield f"known-answer test of {name} failed"
+
+
+def _passes(test: Callable[[], bool]) -> bool:
+    try:
+        return test()
+    except Exception:  # noqa: BLE001 - a cipher that the machine's OpenSSL does not offer raises whatever it likes
+        return False
 
 
 def _xaes() -> bool:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from proxy.edge.listener_settings import KeyPair, Limits, ListenerSettings, TlsSettings
 from proxy.edge.upstream_settings import UpstreamSettings
-from proxy.policy.compile import compile_policy
 from proxy.policy.rules import Direction, Policy
 from proxy.route import Credential, Route, RouteKind, overlapping
+from proxy.serve.policies import load_policy
 from proxy.serve.settings import AdminSettings, Settings
-from proxy.serve.settings_parts import Parts, read_bounded
+from proxy.serve.settings_parts import Parts
 from proxy.source.problem import Place, Problem, Problems
 from proxy.source.section import Section
 from proxy.source.yaml_reader import read_yaml
@@ -283,9 +283,8 @@ class SettingsReader(Parts):
         name = section.as_text(node, "policy") or "" if node is not None else ""
         if node is None or not name or name in self.policies:
             return name
-        directory = (self.base / name).parent
         try:
-            policy = compile_policy((self.base / name).name, lambda file: read_bounded(directory / file))
+            policy = load_policy(self.base / name)
         except Problems as problems:
             self.problems.extend(problems.found)
         except OSError:

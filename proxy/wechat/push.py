@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 from proxy.document.json_body import read_json
-from proxy.document.query import read_query
+from proxy.document.query import read_values
 from proxy.document.tree import Document
 from proxy.document.xml_body import read_xml
 from proxy.refusal import Refusal
@@ -72,7 +72,7 @@ def read_proof(query: str, mode: Mode) -> Proof:
 
 def _query_values(query: str) -> dict[str, str]:
     try:
-        return {str(leaf.path[0]): leaf.text for leaf in read_query(query).leaves}
+        return read_values(query)
     except Refusal:
         raise Refusal("signature_malformed") from None
 

@@ -9,12 +9,14 @@ import ssl
 import struct
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
 
 import pytest
 
 from proxy.cleared import ClearedReply
 from proxy.gateway import Refused
+from proxy.journey import Arrived
 from proxy.refusal import Audience, Refusal
 from tests.support.edge import GET, Edge, reply, resident, until
 from tests.support.servers import Authority
@@ -198,12 +200,16 @@ def test_no_answer_is_an_internal_refusal(edge: Edge) -> None:
     assert edge.ask(GET).code == "not_cleared"
 
 
+def _give(answer: Any, _arrived: Arrived) -> Any:
+    return answer
+
+
 def test_what_was_not_cleared_does_not_leave(edge: Edge) -> None:
     forged = object.__new__(ClearedReply)
     for name, value in (("status", 200), ("content_type", b"text/plain"), ("body", b"SECRET"), ("_seal", None)):
         object.__setattr__(forged, name, value)
     for answer in (forged, b"SECRET", {"body": b"SECRET"}):
-        edge.gateway.script = lambda _, answer=answer: answer
+        edge.gateway.script = partial(_give, answer)
         got = edge.ask(GET)
         assert (got.status, got.code) == (500, "not_cleared")
         assert b"SECRET" not in got.raw

@@ -39,7 +39,13 @@ def test_the_unlock_key_is_taken_raw_in_hex_or_in_base64() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *(b"", bytes(range(31)), bytes(range(33)), bytes(range(16)).hex().encode(), b"correct horse battery staple 123"),
+        *(
+            b"",
+            bytes(range(31)),
+            bytes(range(33)),
+            bytes(range(16)).hex().encode(),
+            b"correct horse battery staple 123",
+        ),
         *(bytes(32), b"00" * 32, base64.b64encode(bytes(range(31))), bytes(range(33)).hex().encode(), b"secret"),
         *(base64.b64encode(bytes(32)), base64.b64encode(b"correct horse battery staple 123")),
     ],

@@ -156,7 +156,23 @@ def test_problems_of_a_policy_are_told_with_its_own_file(file: Path, base: Path)
     file.write_text(CONFIG.replace("policy: policies/wechat-crm.yaml, target", "policy: broken.yaml, target"))
     with pytest.raises(Problems) as caught:
         load_settings(file)
-    assert [(it.place.file, it.place.line, it.code) for it in caught.value.found] == [("broken.yaml", 5, "unknown-key")]
+    (problem,) = caught.value.found
+    assert (problem.place.file, problem.place.line, problem.code) == (str(base / "broken.yaml"), 5, "unknown-key")
+
+
+def test_a_policy_that_fails_its_own_tests_is_not_loaded(file: Path, base: Path) -> None:
+    policy = base / "tested.yaml"
+    test = "tests:\n  - {sample: sample.xml, expect: {'xml:/xml/A': encrypted}}\n"
+    policy.write_text((base / "inbound.yaml").read_text() + test)
+    (base / "sample.xml").write_text("<xml><MsgType>text</MsgType><A>words</A></xml>")
+    text = CONFIG.replace("policy: policies/wechat-crm.yaml, target", "policy: tested.yaml, target")
+    with pytest.raises(Problems, match=rf"{policy}:6:5: test-failed .* should be encrypted and is allowed"):
+        settings(file, text)
+    policy.write_text(policy.read_text().replace("encrypted}", "allowed}"))
+    assert settings(file, text).policies["tested.yaml"].tests
+    (base / "sample.xml").unlink()
+    with pytest.raises(Problems, match="sample-missing"):
+        settings(file, text)
 
 
 def test_plain_mode_is_a_warning_only(file: Path) -> None:

@@ -39,4 +39,6 @@ class Installation(Stage):
 def wxgate(*arguments: str, cwd: Path | None = None, timeout: float = 20) -> subprocess.CompletedProcess[str]:
     """The command with what it wrote; it must end within `timeout` seconds."""
     command = [sys.executable, "-m", "proxy", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False, start_new_session=True
+    )

@@ -152,7 +152,11 @@ def test_any_changed_byte_of_an_envelope_is_refused(place: int, value: int) -> N
 
 
 @settings(deadline=None)
-@given(name=st.sampled_from(["timestamp", "nonce", "msg_signature"]), place=st.integers(0, 39), value=st.characters(exclude_categories=["Cs"]))
+@given(
+    name=st.sampled_from(["timestamp", "nonce", "msg_signature"]),
+    place=st.integers(0, 39),
+    value=st.characters(exclude_categories=["Cs"]),
+)
 def test_any_changed_character_of_the_proof_is_refused(name: str, place: int, value: str) -> None:
     query, body = pushed()
     values = dict(part.split("=") for part in query.split("&"))

@@ -1,0 +1,106 @@
+"""What is counted, summed and shown: every figure survives the pipe, the sum and a strict reader of the text format."""
+
+import json
+from collections.abc import Iterator, Mapping
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.observe.measures import BUCKETS, COUNTERS, GAUGES, HISTOGRAMS, Key, Snapshot, WorkerMeasures, empty, render
+
+
+def samples(snapshot: Snapshot, gauges: Mapping[Key, float] | None = None) -> dict[tuple[str, ...], float]:
+    """Value by name and sorted `label=value`, as Prometheus would read it."""
+    return {
+        (it.name, *sorted(f"{name}={value}" for name, value in it.labels.items())): it.value
+        for family in text_string_to_metric_families(render(snapshot, gauges or {}).decode())
+        for it in family.samples
+    }
+
+
+def crossed(snapshot: Snapshot) -> Snapshot:
+    return Snapshot.from_plain(json.loads(json.dumps(snapshot.to_plain())))
+
+
+def test_counts_by_label() -> None:
+    measures = WorkerMeasures()
+    measures.count("exchanges", "push", "answered")
+    measures.count("exchanges", "push", "answered", by=2)
+    measures.count("exchanges", "push", "signature_wrong")
+    measures.count("repeats")
+    shown = samples(measures.snapshot)
+    assert shown["wxgate_exchanges_total", "outcome=answered", "route=push"] == 3
+    assert shown["wxgate_exchanges_total", "outcome=signature_wrong", "route=push"] == 1
+    assert shown[("wxgate_repeats_total",)] == 1
+
+
+@pytest.mark.parametrize("name,labels", [("words", ()), ("exchanges", ("push",)), ("repeats", ("a",)), ("ready", ())])
+def test_what_is_not_declared_cannot_be_counted(name: str, labels: tuple[str, ...]) -> None:
+    with pytest.raises(KeyError):
+        WorkerMeasures().count(name, *labels)
+
+
+@pytest.mark.parametrize("name,labels", [("words", ("x",)), ("step_seconds", ()), ("exchanges", ("a", "b"))])
+def test_what_is_not_declared_cannot_be_observed(name: str, labels: tuple[str, ...]) -> None:
+    with pytest.raises(KeyError):
+        WorkerMeasures().observe(name, 0.1, *labels)
+
+
+def test_seconds_fall_into_their_buckets_bounds_included() -> None:
+    measures = WorkerMeasures()
+    for seconds in (0.0001, BUCKETS[0], 0.0011, 4.0, 4.5, 77.0):
+        measures.observe("step_seconds", seconds, "send")
+    shown = samples(measures.snapshot)
+
+    def up_to(bound: str) -> float:
+        return shown["wxgate_step_seconds_bucket", f"le={bound}", "step=send"]
+
+    assert [up_to(bound) for bound in ("0.0005", "0.001", "0.002", "4.0", "5.0", "+Inf")] == [2, 2, 3, 4, 5, 6]
+    assert shown["wxgate_step_seconds_count", "step=send"] == 6
+    assert shown["wxgate_step_seconds_sum", "step=send"] == pytest.approx(0.0001 + 0.0005 + 0.0011 + 8.5 + 77)
+
+
+def test_the_sum_of_workers_is_exact_and_leaves_each_alone() -> None:
+    workers = [WorkerMeasures() for _ in range(3)]
+    for number, measures in enumerate(workers, 1):
+        measures.count("exchanges", "push", "answered", by=number)
+        measures.count("handshakes", f"l{number}", "TLSv1.3")
+        measures.observe("step_seconds", number, "send")
+    total = empty()
+    for _ in range(2):  # twice: what is added must not change by being added
+        total = empty()
+        for measures in workers:
+            total.add(crossed(measures.snapshot))
+    shown = samples(total)
+    assert shown["wxgate_exchanges_total", "outcome=answered", "route=push"] == 6
+    assert shown["wxgate_handshakes_total", "listener=l2", "version=TLSv1.3"] == 1
+    assert shown["wxgate_step_seconds_sum", "step=send"] == 6
+    assert workers[0].snapshot.counts["exchanges", "push", "answered"] == 1
+
+
+def test_a_sum_does_not_share_its_buckets_with_what_was_added() -> None:
+    measures = WorkerMeasures()
+    measures.observe("step_seconds", 0.1, "send")
+    total = empty()
+    total.add(measures.snapshot)
+    total.add(measures.snapshot)
+    assert sum(measures.snapshot.buckets["step_seconds", "send"][:-1]) == 1
+
+
+def every_name() -> Iterator[tuple[str, str]]:
+    yield from ((f"wxgate_{name}", "counter") for name in COUNTERS)
+    yield from ((f"wxgate_{name}", "histogram") for name in HISTOGRAMS)
+    yield from ((f"wxgate_{name}", "gauge") for name in GAUGES)
+
+
+def test_every_metric_is_declared_even_before_it_has_a_value() -> None:
+    families = text_string_to_metric_families(render(empty(), {}).decode())
+    declared = {(family.name, family.type) for family in families if family.documentation}
+    assert declared == set(every_name())
+
+
+def test_gauges_and_odd_labels_are_read_back_as_they_were() -> None:
+    odd = 'a"b\\c\nd'
+    shown = samples(empty(), {("ready",): 1.0, ("connections", odd): 7.0})
+    assert shown[("wxgate_ready",)] == 1
+    assert shown["wxgate_connections", f"listener={odd}"] == 7

@@ -1,0 +1,33 @@
+"""Messages are values: headers keep their duplicates, nothing can be changed afterwards."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.message import Peer, Request, Response, header_values
+
+HEADERS = ((b"host", b"a"), (b"x", b"1"), (b"X", b"no"), (b"x", b"2"))
+
+
+def test_all_values_of_a_header_in_order() -> None:
+    assert header_values(HEADERS, b"x") == [b"1", b"2"]
+    assert header_values(HEADERS, b"y") == []
+    assert Request("GET", "/", "", HEADERS, b"").header(b"x") == [b"1", b"2"]
+    assert Response(200, HEADERS, b"").header(b"host") == [b"a"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Request("GET", "/", "", (), b""), Response(200, (), b""), Peer("public", "192.0.2.1", "TLSv1.3")],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_message_cannot_be_changed(value: object) -> None:
+    for name in (type(value).__match_args__[0], "more"):  # type: ignore[attr-defined]
+        with pytest.raises((AttributeError, TypeError)):
+            setattr(value, name, "other")
+
+
+def test_a_repr_shows_nothing_that_nobody_may_log() -> None:
+    request = Request("POST", "/a", "openid=secret", ((b"authorization", b"secret"),), b"secret")
+    assert "secret" not in repr(request) + str(request) + f"{request}"
+    assert "secret" not in repr(Response(200, ((b"set-cookie", b"secret"),), b"secret"))
