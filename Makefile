@@ -30,6 +30,11 @@ check: setup  ## format, lint, types, import contract
 unit: setup  ## the test suite
 	$(BIN)/pytest -n 2
 
+mutate: setup  ## take each guard out in turn: a test must miss it
+	$(BIN)/python tools/mutate
+
+soak: mutate  ## the long checks
+
 bench: setup .venv-bench/.done  ## ratios against mitmdump, a hand-written service and nginx (needs wrk, nginx, gcc)
 	$(BIN)/python -m bench $(BENCH)
 
@@ -51,4 +56,4 @@ lock:  ## resolve requirements/*.in again (needs uv)
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help setup demo test check unit bench format lock clean
+.PHONY: help setup demo test check unit mutate soak bench format lock clean

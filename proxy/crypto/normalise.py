@@ -12,6 +12,7 @@ until nothing changes. No error shows the value.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ EDGES = _BLANKS + _CONTROLS + _INVISIBLE
 _DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d"
 SEPARATORS = frozenset(EDGES + _DASHES + "./()+\uff08\uff09\uff0b\uff0e\uff0f\u00b7")
 _PLUSES = ("+", "\uff0b")
+# "+44 (0)20 ...": whether this 0 belongs to the number differs by country.
+_BRACKETED_ZERO = re.compile("[(\uff08] *[0\uff10] *[)\uff09]")
 # Two passes settle everything known; what does not settle is refused, not indexed somehow.
 _PASSES = 4
 
@@ -89,8 +92,7 @@ def _digits(text: str, _country: str) -> str:
 
 def _e164(text: str, country: str) -> str:
     inner = text.strip(EDGES)
-    # "+44 (0)20 ...": whether this 0 belongs to the number differs by country.
-    if "(0)" in inner:
+    if _BRACKETED_ZERO.search(inner):
         raise ValueError("a telephone number has (0) in it; write it without")
     return to_e164(digits_of(inner), country, international=inner.startswith(_PLUSES))
 

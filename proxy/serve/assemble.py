@@ -34,6 +34,8 @@ class Loaded:
     settings: Settings
     keys: Keyring
     contexts: dict[str, ContextSet]
+    generation: int = 0
+    """Counts reloads: by it the supervisor knows whether a worker has taken up the newest."""
 
     @property
     def table(self) -> RouteTable:

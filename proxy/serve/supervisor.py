@@ -50,7 +50,7 @@ class WorkerRecord:
     channel: Channel | None = None
     ready: bool = False
     beat: float = 0.0
-    digest: str = ""
+    generation: int = 0
     audit: bool = True
     measures: Snapshot = field(default_factory=empty)
     gauges: list[list[str | float]] = field(default_factory=list)
@@ -117,7 +117,7 @@ class Supervisor:
         if self.draining:
             record.channel.send({"do": "drain"})
         elif self.loaded is not loaded:
-            record.channel.send({"do": "reload", "digest": self.loaded.settings.digest})
+            record.channel.send(self.order())
 
     def be_worker(self, slot: int, line: socket.socket) -> None:
         """In the child: never returns."""
@@ -145,9 +145,8 @@ class Supervisor:
         record.ready = record.ready or bool(message.get("ready"))
         if "measures" in message:
             record.measures = Snapshot.from_plain(message["measures"])
-            record.gauges, record.digest, record.audit = message["gauges"], message["digest"], message["audit"]
-        if message.get("reloaded") is False:
-            self.reload_problem = f"worker {record.slot} kept the old configuration"
+            record.gauges, record.audit = message["gauges"], message["audit"]
+            record.generation = message["generation"]
 
     def reap(self) -> None:
         """Collects dead workers and, unless draining, has them replaced."""
@@ -225,20 +224,25 @@ class Supervisor:
         try:
             settings = load_settings(self.loaded.settings.file)
             _require_same_shape(self.loaded.settings, settings)
-            self.loaded = _checked(settings)
+            loaded = _checked(settings)
         except (StartError, Problems) as error:
             return self.keep_old(str(error).splitlines()[0])
         except Exception as error:  # noqa: BLE001 - nothing about a new configuration may end the old
             self.log.fault(error)
             return self.keep_old(f"internal fault {type(error).__name__}")
-        self.reload_problem = ""
+        loaded.generation = self.loaded.generation + 1
+        self.loaded, self.reload_problem = loaded, ""
         self.past.counts[("reloads", "ok")] = self.past.counts.get(("reloads", "ok"), 0) + 1
         for record in self.workers.values():
             if record.channel:
                 record.channel.send({"do": "reopen"})
-                record.channel.send({"do": "reload", "digest": settings.digest})
+                record.channel.send(self.order())
         self.log.write(20, "reloaded", revision=settings.digest)
         return True
+
+    def order(self) -> Message:
+        """Tells a worker to take up what was checked here."""
+        return {"do": "reload", "digest": self.loaded.settings.digest, "generation": self.loaded.generation}
 
     def keep_old(self, reason: str) -> bool:
         self.reload_problem = reason
@@ -259,8 +263,8 @@ class Supervisor:
         for record in up:
             if not record.audit:
                 reasons.append(f"worker {record.slot} cannot write its audit log")
-            if record.digest and record.digest != self.loaded.settings.digest:
-                reasons.append(f"worker {record.slot} has another configuration")
+            if record.generation != self.loaded.generation:
+                reasons.append(f"worker {record.slot} has not taken up the new configuration")
         reasons += [
             f"certificate {name} has expired or cannot be read" for name, left in self.certificates() if left <= 0
         ]

@@ -58,18 +58,18 @@ class Worker:
             gauges += [["upstream_connections", name, "open", stats.open]]
             gauges += [["upstream_connections", name, "idle", stats.idle]]
         measures = self.assembly.measures.snapshot.to_plain()
-        state = {"digest": self.assembly.loaded.settings.digest, "audit": not self.assembly.audit.broken}
+        state = {"generation": self.assembly.loaded.generation, "audit": not self.assembly.audit.broken}
         self.channel.send({"measures": measures, "gauges": gauges, **state, **message})
 
     def told(self, message: Message) -> None:
         if message.get("do") == "drain":
             self.stop.set()
         elif message.get("do") == "reload":
-            self.reload(message["digest"])
+            self.reload(message["digest"], message["generation"])
         elif message.get("do") == "reopen":
             self.reopen()
 
-    def reload(self, digest: str) -> None:
+    def reload(self, digest: str, generation: int) -> None:
         """Reads everything again and swaps it in, if it is what the supervisor checked; keeps the old otherwise."""
         if self.stop.is_set():
             return  # a reload while draining would only delay the end
@@ -77,15 +77,15 @@ class Worker:
             loaded = load(load_settings(self.assembly.loaded.settings.file))
             if loaded.settings.digest != digest:
                 raise KeysError("the configuration changed while it was reloaded")
-            longest = max(route.deadline for route in self.assembly.loaded.settings.routes)
+            loaded.generation = generation
+            longest = max((route.deadline for route in self.assembly.loaded.settings.routes), default=0.0)
             retired = swap(self.assembly, loaded)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the new, the old serves on
             self.log.write(40, "reload_failed", error=type(error).__name__)
-            self.report({"reloaded": False})
             return
         self.spawn(self.retire(retired, longest))
         self.spawn(self.warm())
-        self.report({"reloaded": True})
+        self.report({})
 
     def keep_audit(self) -> None:
         """Once a second: records reach the disk, and a chain that broke (disk full, file gone) is taken up again."""

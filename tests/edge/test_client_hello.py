@@ -46,7 +46,7 @@ def claim(size: int) -> bytes:
 REFUSED = {
     "16 MB claimed": records(claim(0xFFFFFF) + bytes(100), 104),
     "more than the bound claimed": records(claim(MAX_BYTES + 1) + bytes(100), 104),
-    "more than the bound sent": records(claim(MAX_BYTES) + bytes(MAX_BYTES), 4000)[: MAX_BYTES + 1] + bytes(1),
+    "more than the bound sent": records(claim(MAX_BYTES - 4), 4) + b"\x16\x03\x01\x40\x00" + bytes(MAX_BYTES - 10),
     "single bytes": records(MESSAGE, 1),
     "first four bytes split": records(MESSAGE[:3], 3) + records(MESSAGE[3:], 1000),
     "empty record": b"\x16\x03\x01\x00\x00" + HELLO,

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from proxy.edge.http_body import Body
+from proxy.refusal import Refusal
 from tests.support.edge import GET, MAX_BODY, Edge
 from tests.support.servers import Authority
 
@@ -71,6 +73,13 @@ BAD_CHUNKS = {
 @pytest.mark.parametrize("name", BAD_CHUNKS)
 def test_malformed_chunks_are_refused(edge: Edge, name: str) -> None:
     _refused(edge, CHUNKED + BAD_CHUNKS[name] + GET, "http_malformed")
+
+
+@pytest.mark.parametrize("name", BAD_CHUNKS)
+def test_the_reader_of_chunks_refuses_alone(name: str) -> None:
+    """Without the help of the second reader."""
+    with pytest.raises(Refusal, match="http_malformed"):
+        Body(None, MAX_BODY).feed(bytearray(BAD_CHUNKS[name] + GET))
 
 
 def test_trailers_are_refused_wherever_they_are_cut(edge: Edge) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from proxy.edge import http_layer
 from proxy.edge.http_guard import MAX_FIELDS, MAX_HEAD, Head, read_head
 from proxy.refusal import Refusal
 from tests.support.edge import GET, Edge
@@ -193,6 +194,39 @@ def test_a_head_in_single_bytes_is_understood_as_in_one(edge: Edge) -> None:
         for at in range(len(GET)):
             caller.send(GET[at : at + 1])
         assert caller.answer().status == 200
+
+
+@pytest.mark.parametrize("raw", [*map(start, BAD_START.values()), *(lines(*it) for it in BAD_FIELDS.values())])
+def test_the_guard_refuses_alone(raw: bytes) -> None:
+    """Without the help of the second reader."""
+    with pytest.raises(Refusal, match="http_malformed"):
+        read_head(raw)
+
+
+LAX = {
+    "a field more": Head("GET", "/hook", "", ((b"host", b"localhost"), (b"x", b"y")), "localhost", 0, True, False),
+    "a query more": Head("GET", "/hook", "a", ((b"host", b"localhost"),), "localhost", 0, True, False),
+    "a length": Head("GET", "/hook", "", ((b"host", b"localhost"),), "localhost", 5, True, False),
+    "chunked": Head("GET", "/hook", "", ((b"host", b"localhost"),), "localhost", None, True, False),
+}
+
+
+@pytest.mark.parametrize("name", LAX)
+def test_the_second_reader_refuses_alone(edge: Edge, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A guard that understands a request differently than llhttp does."""
+    monkeypatch.setattr(http_layer, "read_head", lambda _: LAX[name])
+    count = len(edge.gateway.arrived)
+    assert edge.ask(GET + b"0\r\n\r\n").code == "http_malformed"
+    assert len(edge.gateway.arrived) == count
+
+
+@pytest.mark.parametrize("field", [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Upgrade: x"])
+def test_a_framing_the_guard_overlooked_is_refused(edge: Edge, monkeypatch: pytest.MonkeyPatch, field: bytes) -> None:
+    head = Head("GET", "/hook", "", ((b"host", b"localhost"), (b"x", b"y")), "localhost", 0, True, False)
+    monkeypatch.setattr(http_layer, "read_head", lambda _: head)
+    count = len(edge.gateway.arrived)
+    assert edge.ask(lines(HOST.strip(), field, start=b"GET /hook HTTP/1.1")).code == "http_malformed"
+    assert len(edge.gateway.arrived) == count
 
 
 GOOD = [

@@ -38,11 +38,10 @@ def gateway(built: Gateway) -> Iterator[Gateway]:
     kept = {path: path.read_bytes() for path in built.directory.rglob("*") if is_input(path)}
     workers = built.pids
     yield built
-    for path in [path for path in built.directory.rglob("*") if is_input(path)]:
-        path.unlink()
     for path, content in kept.items():
-        path.write_bytes(content)
-        path.chmod(0o600)
+        if not path.exists() or path.read_bytes() != content:
+            path.write_bytes(content)
+            path.chmod(0o600)
     taken_up(built)
     assert built.pids == workers, "no reload costs a worker"
 
@@ -192,7 +191,7 @@ def test_the_admin_page_reloads_for_who_has_the_token(gateway: Gateway) -> None:
 BAD = {
     "a configuration that is broken": ("gateway.yaml", "version: 1", "version: 2", "gateway.yaml:1:10: wrong-value"),
     "a policy that is broken": ("policies/wechat-crm.yaml", "version: 1", "version: 1\noops: 1", "unknown-key"),
-    "a policy whose own test fails": ("policies/wechat-crm.yaml", "Content: encrypted", "Content: masked", "test-failed"),
+    "a policy whose test fails": ("policies/wechat-crm.yaml", "Content: encrypted", "Content: masked", "test-failed"),
     "a keyring that is broken": ("state/keyring.json", "{", "[", "keyring.json"),
     "a certificate that is broken": ("certs/gateway.pem", "BEGIN", "BEGUN", "certs/gateway.pem"),
     "a key that is broken": ("certs/gateway.key", "BEGIN", "BEGUN", "certs/gateway.key"),
@@ -312,7 +311,7 @@ def test_files_that_only_the_workers_find_broken_cost_no_worker(gateway: Gateway
         path.write_bytes(b"words")
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-    until(lambda: any("kept the old configuration" in it for it in gateway.reasons()), "a worker says so")
+    until(lambda: any("has not taken up the new configuration" in it for it in gateway.reasons()), "a worker says so")
     assert gateway.push(gateway.text()).body == b"success"
     for path, content in good.items():
         path.write_bytes(content)

@@ -85,7 +85,8 @@ class Gateway(Stage):
         with self.log.open("ab") as log:
             self.gateway = subprocess.Popen(command, stderr=log, cwd=self.directory)
         self.processes.append(self.gateway)
-        until(self.is_ready, "the gateway is ready", 30)
+        until(lambda: self.is_ready() or self.gateway.poll() is not None, "the gateway is ready", 30)
+        assert self.gateway.poll() is None, self.log.read_text()
 
     def restart(self) -> None:
         """Starts the gateway again if it ended."""
