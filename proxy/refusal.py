@@ -70,7 +70,6 @@ TABLE: Mapping[str, Row] = {
     "http_body_too_large": _row("http", 413, _D, _INFO, "the request body is too large"),
     "http_timeout": _row("http", 408, _D, _INFO, "the request did not arrive in time"),
     "content_encoding": _row("http", 415, _D, _INFO, "encoded bodies are not accepted"),
-    "draining": _row("http", 503, _A, _INFO, "this gateway is shutting down"),
     # route, admit
     "route_unknown": _row("route", 404, _D, _INFO, "there is no such route"),
     "method_not_allowed": _row("route", 405, _D, _INFO, "the route does not serve this method"),
@@ -83,7 +82,6 @@ TABLE: Mapping[str, Row] = {
     "timestamp_stale": _row("verify", 403, _D, _WARN, "the timestamp is outside the accepted window"),
     "delivery_replayed": _row("verify", 403, _D, _WARN, "this delivery was seen before and its time is over"),
     "delivery_conflict": _row("verify", 403, _D, _WARN, "a signature that was seen before came with another payload"),
-    "delivery_pending": _row("verify", 503, _A, _INFO, "the same delivery is still being worked on"),
     "deliveries_full": _row("verify", 503, _A, _ERR, "no room to remember another delivery"),
     # open, parse
     "envelope_broken": _row("open", 403, _D, _WARN, "the envelope does not open"),

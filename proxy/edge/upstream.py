@@ -32,7 +32,7 @@ class UpstreamPool:
             if settings.name in self._pools:
                 raise ValueError(f"upstream {settings.name}: configured twice; give each upstream its own name")
             pool = ConnectionPool(settings, client_context(settings))
-            self._pools[settings.name] = (settings.host_header, pool)
+            self._pools[settings.name] = (settings.own_fields, pool)
 
     async def send(self, request: ClearedRequest, deadline: float) -> Response:
         """The complete answer; header names are lower-case. `deadline`: monotonic seconds. Never sends twice.
@@ -45,8 +45,8 @@ class UpstreamPool:
         entry = self._pools.get(cleared.upstream)
         if entry is None:
             raise Refusal("not_cleared")
-        host_header, pool = entry
-        return await pool.exchange(encode(cleared, host_header), cleared.method, deadline)
+        own_fields, pool = entry
+        return await pool.exchange(encode(cleared, own_fields), cleared.method, deadline)
 
     async def warm(self) -> Mapping[str, str]:
         """Opens the configured warm connections and keeps them open. Returns refusal codes by upstream, for those that

@@ -18,19 +18,21 @@ _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*+")
 _TARGET = re.compile(r"/[!-~]*+")
 # This side's own: they say where the message ends, where it goes and who keeps the connection.
 _OWN = frozenset(
-    b"host content-length transfer-encoding connection keep-alive proxy-connection upgrade te trailer expect "
+    b"host authorization content-length transfer-encoding connection keep-alive proxy-connection upgrade te trailer expect "
     b"accept-encoding".split()
 )
 
 
-def encode(request: ClearedRequest, host_header: bytes) -> bytes:
-    """The whole request in one piece, for one write. Refusal `not_cleared`: it is not fit for the wire."""
+def encode(request: ClearedRequest, own_fields: bytes) -> bytes:
+    """The whole request in one piece, for one write. `own_fields`: of UpstreamSettings.
+
+    Refusal `not_cleared`: it is not fit for the wire.
+    """
     if request.method not in _METHODS or not _TARGET.fullmatch(request.target):
         raise Refusal("not_cleared")
     lines = [
-        f"{request.method} {request.target} HTTP/1.1\r\nhost: ".encode("ascii"),
-        host_header,
-        b"\r\nconnection: keep-alive\r\naccept-encoding: identity\r\n",
+        f"{request.method} {request.target} HTTP/1.1\r\n".encode("ascii"),
+        own_fields,
     ]
     for name, value in request.headers:
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or name.lower() in _OWN:

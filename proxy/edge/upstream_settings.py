@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+_BEARER = re.compile(rb"[A-Za-z0-9._~+/-]{1,4096}=*")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}")
 
@@ -35,6 +36,8 @@ class UpstreamSettings:
     """Host and port of an HTTP CONNECT proxy, spoken to in clear; TLS goes through it to the upstream."""
     warm: int = 0
     """Number of connections to keep open."""
+    bearer: bytes = field(default=b"", repr=False)
+    """Token wxgate shows to the upstream (RFC 6750); callers' own credentials never go on."""
 
     def __post_init__(self) -> None:
         self._check(self.scheme == "https", "scheme must be https: upstreams are spoken to over TLS only")
@@ -45,6 +48,9 @@ class UpstreamSettings:
         self._check(both, "client_certificate and client_key: set both or neither")
         times = (self.connect_timeout, self.max_idle, self.max_age)
         self._check(all(0 < time < 1e6 for time in times), "connect_timeout, max_idle, max_age must be above 0")
+        self._check(
+            not self.bearer or _BEARER.fullmatch(self.bearer) is not None, "bearer is not of the form of a token"
+        )
         self._check(self.max_connections > 0, "max_connections must be above 0")
         self._check(self.max_response_bytes > 0, "max_response_bytes must be above 0")
         self._check(0 <= self.warm <= self.max_connections, "warm must be from 0 to max_connections")
@@ -62,6 +68,12 @@ class UpstreamSettings:
     def authority(self) -> bytes:
         """Host and port for a CONNECT line."""
         return b"%b:%d" % (_bracketed(self.host), self.port)
+
+    @property
+    def own_fields(self) -> bytes:
+        """The header fields that every request to this upstream carries, each ended by CRLF."""
+        fields = b"host: %b\r\nconnection: keep-alive\r\naccept-encoding: identity\r\n" % self.host_header
+        return fields + (b"authorization: Bearer %b\r\n" % self.bearer if self.bearer else b"")
 
     @property
     def host_header(self) -> bytes:

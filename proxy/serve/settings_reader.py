@@ -88,10 +88,10 @@ class SettingsReader(Parts):
     def _audit(self, section: Section | None, state: Path) -> tuple[Path, int]:
         if section is None:
             return state / "audit", 64 * _MIB
-        directory = self.base / section.text("directory", str(state / "audit"))
-        most = section.size("rotate_at", 64 * _MIB, most=1024 * _MIB)
+        directory = section.text("directory")
+        most = section.size("rotate_at", 64 * _MIB, least=32 * 1024, most=1024 * _MIB)
         section.done()
-        return directory, most
+        return (self.base / directory if directory else state / "audit"), most
 
     def _admin(self, section: Section | None) -> AdminSettings:
         if section is None:
@@ -205,6 +205,7 @@ class SettingsReader(Parts):
         idle, age = section.duration("idle", 30.0), section.duration("max_age", 300.0)
         connect = section.duration("connect", 2.0, most=30.0)
         largest = section.size("largest_answer", _MIB, most=64 * _MIB)
+        bearer = self.secret(section, "bearer", required=False)
         section.done()
         if url.path not in ("", "/") or url.query or url.fragment or url.username:
             section.problem(place, "wrong-value", f'upstream "{name}": the url is https://HOST or https://HOST:PORT')
@@ -224,6 +225,7 @@ class SettingsReader(Parts):
                 max_response_bytes=largest,
                 egress_proxy=(proxy.hostname, proxy.port or 3128) if proxy.hostname else None,
                 warm=min(warm, most),
+                bearer=bearer,
             )
         except ValueError as error:
             section.problem(place, "wrong-value", str(error))

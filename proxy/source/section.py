@@ -102,9 +102,9 @@ class Section:
         """Seconds, from texts such as 500ms, 4s, 2m."""
         return self._measured(key, default, _DURATION, _SECONDS, most, "a duration such as 500ms, 4s or 2m")
 
-    def size(self, key: str, default: int, *, most: int) -> int:
+    def size(self, key: str, default: int, *, most: int, least: int = 1) -> int:
         """Bytes, from texts such as 64KiB or 2MiB."""
-        return int(self._measured(key, default, _SIZE, _BYTES, most, "a size such as 64KiB or 2MiB"))
+        return int(self._measured(key, default, _SIZE, _BYTES, most, "a size such as 64KiB or 2MiB", least))
 
     def _measured(
         self,
@@ -114,14 +114,15 @@ class Section:
         units: dict[str, float] | dict[str | None, int],
         most: float,
         form: str,
+        least: float = 0.0,
     ) -> float:
         node = self.take(key)
         if node is None:
             return default
         match = pattern.fullmatch(node.text) if isinstance(node, Scalar) else None
         amount = float(match[1]) * units[match[2]] if match else 0.0
-        if not 0 < amount <= most:
-            self.problem(node.place, "wrong-value", f'"{key}" must be {form}, above zero and not too large')
+        if not (0 < amount <= most and amount >= least):
+            self.problem(node.place, "wrong-value", f'"{key}" must be {form}, not too small and not too large')
             return default
         return amount
 

@@ -51,7 +51,7 @@ def test_every_field_of_a_push_is_one_row_with_its_rule() -> None:
     content = found[4]
     assert re.fullmatch(r"wg1\.[\w-]{8}… \(\d+ characters\)", content[1])
     assert content[2:5] == ["encrypted", "follower.message", "follower.message"]
-    assert content[5] == f"{CRM}:24:7"
+    assert content[5] == f"{CRM}:25:7"
     assert found[0][1:] == [
         '"gh_10f6c3c3ac5a"',
         "allowed",
@@ -132,7 +132,7 @@ def test_a_message_without_body_is_explained_by_its_query(tmp_path: Path) -> Non
 
 
 def test_a_role_sees_its_own_in_an_answer_of_the_crm(tmp_path: Path) -> None:
-    sample = written(tmp_path, {"Id": "a01", "Text__c": "words"})
+    sample = written(tmp_path, {"Id": "a01", "Text__c": "words", "OpenId__c": "oyORnuP8q7ou2gfYjqLzSIWZf0rs"})
     path = "/services/data/v59.0/sobjects/WeChat_Message__c/a01"
     options = ("--direction", "agent", "--phase", "response", "--method", "GET", "--path", path, "--protect")
     assert rows(explain(CRM, sample, *options, "--role", "agent"))[1][1:3] == ['"words"', "revealed"]

@@ -33,7 +33,8 @@ def in_time() -> Iterator[None]:
 
 
 def drip(sock: socket.socket, data: bytes) -> None:
-    """One byte each 20 ms until the other side has something to say or is gone."""
+    """One byte each 20 ms until the other side has something to say or is gone. Over TLS there must have been an answer
+    before, with which the session tickets came."""
     for at in range(len(data)):
         with contextlib.suppress(OSError):
             sock.send(data[at : at + 1])
@@ -74,11 +75,12 @@ def test_a_handshake_that_is_not_finished_is_cut(authority: Authority) -> None:
 
 def test_a_dripping_head_gets_408(authority: Authority) -> None:
     with edge_with(authority, head=SHORT) as edge, edge.caller() as caller:
+        assert caller.ask(GET).status == 200
         with in_time():
             drip(caller.tls, b"GET /hook HTTP/1.1\r\nX: " + b"y" * 500)
             assert caller.answer().code == "http_timeout"
         assert caller.end() == "close_notify"
-        assert (edge.gateway.arrived, edge.refusals) == ([], ["http_timeout"])
+        assert (len(edge.gateway.arrived), edge.refusals) == (1, ["http_timeout"])
 
 
 def test_the_clock_of_a_head_starts_with_each_request(authority: Authority) -> None:
@@ -102,12 +104,13 @@ BODIES = {
 @pytest.mark.parametrize("framing", BODIES)
 def test_a_dripping_body_gets_408(authority: Authority, framing: str) -> None:
     with edge_with(authority, body=SHORT) as edge, edge.caller() as caller:
+        assert caller.ask(GET).status == 200
         with in_time():
             caller.send(BODIES[framing])
             drip(caller.tls, b"y" * 499)
             assert caller.answer().code == "http_timeout"
         assert caller.end() == "close_notify"
-        assert edge.gateway.arrived == []
+        assert len(edge.gateway.arrived) == 1
 
 
 def test_an_exchange_without_end_is_cut(authority: Authority) -> None:

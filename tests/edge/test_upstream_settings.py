@@ -61,3 +61,16 @@ def test_authority_and_host_header(host: str, port: int, authority: bytes, heade
 def test_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"\Aupstream crm: [a-z_]+"):
         UpstreamSettings(**({"name": "crm", "host": "crm.example"} | changes))
+
+
+def test_the_upstream_is_shown_the_token_of_the_gateway_and_no_other() -> None:
+    one = UpstreamSettings("crm", "crm.example.com", bearer=b"secret-of-the-gateway")
+    assert one.own_fields.endswith(b"\r\nauthorization: Bearer secret-of-the-gateway\r\n")
+    assert b"authorization" not in UpstreamSettings("crm", "crm.example.com").own_fields
+    assert "secret" not in repr(one)
+
+
+@pytest.mark.parametrize("bearer", [b"two words", b"line\r\nbreak", b"\xff", b"=="])
+def test_a_token_that_could_bend_the_head_is_refused(bearer: bytes) -> None:
+    with pytest.raises(ValueError, match="bearer"):
+        UpstreamSettings("crm", "crm.example.com", bearer=bearer)

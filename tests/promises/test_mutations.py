@@ -28,7 +28,7 @@ def tool() -> ModuleType:
 def test_the_guard_is_where_the_table_says(guard: Guard) -> None:
     assert (ROOT / guard.file).read_text().count(guard.old) == 1
     assert guard.old != guard.new
-    assert all((ROOT / test).is_file() for test in guard.tests)
+    assert all((ROOT / test.partition("::")[0]).is_file() for test in guard.tests)
 
 
 def test_guards_have_names_of_their_own() -> None:
