@@ -26,6 +26,7 @@ check: setup  ## format, lint, types, import contract
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 unit: setup  ## the test suite
 	$(BIN)/pytest -n 2
@@ -33,7 +34,10 @@ unit: setup  ## the test suite
 mutate: setup  ## take each guard out in turn: a test must miss it
 	$(BIN)/python tools/mutate
 
-soak: mutate  ## the long checks
+tls-scan: setup  ## scan the TLS of a listener with sslyze, from an environment of its own
+	$(BIN)/python tools/tls-scan
+
+soak: mutate tls-scan  ## the long checks
 
 bench: setup .venv-bench/.done  ## ratios against mitmdump, a hand-written service and nginx (needs wrk, nginx, gcc)
 	$(BIN)/python -m bench $(BENCH)
@@ -56,4 +60,4 @@ lock:  ## resolve requirements/*.in again (needs uv)
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help setup demo test check unit mutate soak bench format lock clean
+.PHONY: help setup demo test check unit mutate tls-scan soak bench format lock clean

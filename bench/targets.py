@@ -73,7 +73,6 @@ upstreams:
 routes:
   - {{name: push, kind: inbound, listener: public, path: {path}, account: shop, upstream: crm,
       target: /crm/hook, policy: {policy}}}
-deliveries: {{entries: 1048576}}
 admin: {{address: '127.0.0.1:{admin}'}}
 """
 

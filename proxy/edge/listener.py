@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections import Counter
 
@@ -61,10 +62,11 @@ class Listener:
             self._sweep.cancel()
 
     def _look_at_clocks(self) -> None:
+        # First: whatever fails below, the clocks are looked at again.
+        self._sweep = self.loop.call_later(_SWEEP, self._look_at_clocks)
         now = self.loop.time()
         for connection in [item for item in self._connections if item.expires < now]:
             connection.late()
-        self._sweep = self.loop.call_later(_SWEEP, self._look_at_clocks)
 
     # --- told by connections
 
@@ -77,18 +79,20 @@ class Listener:
             return True
         if self.settings.proxy_protocol and not connection._early:
             return False  # its address is not known yet
-        if self._per_address[connection.address] >= self.settings.limits.per_address:
+        network = _network(connection.address)
+        if self._per_address[network] >= self.settings.limits.per_address:
             return True
-        self._per_address[connection.address] += 1
+        self._per_address[network] += 1
         connection.counted = True
         return False
 
     def closed(self, connection: EdgeConnection) -> None:
         self._connections.discard(connection)
         if connection.counted:
-            self._per_address[connection.address] -= 1
-            if not self._per_address[connection.address]:
-                del self._per_address[connection.address]
+            network = _network(connection.address)
+            self._per_address[network] -= 1
+            if not self._per_address[network]:
+                del self._per_address[network]
         if not connection.established:
             self._measures.count("handshakes_failed", self.settings.name)
 
@@ -135,3 +139,10 @@ def _subject_alternative_names(certificate: x509.Certificate) -> tuple[str, ...]
         *names.get_values_for_type(x509.DNSName),
         *names.get_values_for_type(x509.UniformResourceIdentifier),
     )
+
+
+def _network(address: str) -> str:
+    """What counts as one address: all of a /64 in IPv6, since a single caller usually has one to itself."""
+    if ":" not in address:
+        return address
+    return str(ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False))

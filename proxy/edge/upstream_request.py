@@ -18,8 +18,8 @@ _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*+")
 _TARGET = re.compile(r"/[!-~]*+")
 # This side's own: they say where the message ends, where it goes and who keeps the connection.
 _OWN = frozenset(
-    b"host authorization content-length transfer-encoding connection keep-alive proxy-connection upgrade te trailer expect "
-    b"accept-encoding".split()
+    b"host authorization content-length transfer-encoding connection keep-alive proxy-connection upgrade te trailer "
+    b"expect accept-encoding".split()
 )
 
 

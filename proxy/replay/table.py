@@ -75,9 +75,15 @@ class Table:
 
     def room(self, key: bytes, now: float) -> int | None:
         """A slot for a `key` that `find` does not know. None: all records it might replace are still needed."""
-        first, second = (self._free(bucket, now) for bucket in self._choices(key))
-        free = first if len(first) >= len(second) else second
-        return free[0] if free else None
+        best, most = None, -1
+        for bucket in self._choices(key):
+            first = bucket * WAYS
+            times: list[float] = self._until[first : first + WAYS].tolist()  # type: ignore[assignment]
+            earliest = min(times)
+            unused = times.count(0.0)  # of two buckets the emptier one, so that both fill evenly
+            if earliest <= now and unused > most:
+                best, most = first + times.index(earliest), unused
+        return best
 
     def get(self, slot: int) -> tuple[Any, ...]:
         """The fields of a live record."""
@@ -106,7 +112,3 @@ class Table:
     def _choices(self, key: bytes) -> tuple[int, int]:
         mixed = (int.from_bytes(key, "little") * self._secret & _MASK) >> 64
         return (mixed >> 32) * self._buckets >> 32, (mixed & 0xFFFFFFFF) * self._buckets >> 32
-
-    def _free(self, bucket: int, now: float) -> list[int]:
-        first = bucket * WAYS
-        return [slot for slot, until in enumerate(self._until[first : first + WAYS].tolist(), first) if until <= now]

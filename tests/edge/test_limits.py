@@ -236,3 +236,14 @@ def test_a_crowd_that_drips_keeps_nobody_out(authority: Authority) -> None:
             assert edge.ask(GET).status == 200
         until(lambda: edge.listener.connections <= 30, 4.0)
         assert edge.ask(GET).status == 200
+
+
+
+def test_a_network_of_ipv6_counts_as_one_address(authority: Authority) -> None:
+    """A single caller has a /64 to itself and could else come from as many addresses as it likes."""
+    with edge_with(authority, per_address=2, proxy_protocol=True) as edge, ExitStack() as open_ones:
+        for source in ("2001:db8:0:1::1", "2001:db8:0:1::2", "2001:db8:0:2::1"):
+            open_ones.enter_context(edge.caller(before=header(source)))
+        with edge.dial(header("2001:db8:0:1::3") + first_flight()) as sock:
+            assert cut_in_silence(sock)
+        assert edge.cuts == {"connections": 1}

@@ -317,14 +317,13 @@ def audit_deleted(it: Driven) -> None:
 
 
 def disk_full(it: Driven) -> None:
-    """Neither audit nor log can be written: whatever the caller gets, it is no answer to its request."""
+    """Neither audit nor log can be written."""
     limits = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in it.workers()}
     for pid in limits:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, limits[pid][1]))
-    with contextlib.suppress(OSError):
-        assert it.deliver(it.text()).status == 503
-    with contextlib.suppress(OSError):
-        it.call("agent", "POST", f"{API}WeChat_Answer__c", {"OpenId__c": it.mark("o"), "Text__c": it.mark("t")})
+    assert it.deliver(it.text()).status == 503
+    value = {"OpenId__c": it.mark("OpenId__c"), "Text__c": it.mark("Text__c")}
+    assert it.call("agent", "POST", f"{API}WeChat_Answer__c", value).code == "audit_unwritable"
     for pid, limit in limits.items():
         resource.prlimit(pid, resource.RLIMIT_FSIZE, limit)
     until(it.stage.is_ready)

@@ -23,7 +23,7 @@ from proxy.wechat import delivery, envelope, push, reply, signature
 from tests.promises.house import House
 
 SPINE: tuple[ModuleType, ...] = (journey, cleared)
-"""Swept with every fault, with the two functions that decide and carry out."""
+"""Swept with every fault, with the functions that decide, carry out, and read what arrives."""
 DEEP: tuple[ModuleType, ...] = (
     *(plan, carry_out, caller, push, signature, envelope, reply, delivery, field_token, http_guard, upstream_request),
 )
@@ -65,7 +65,7 @@ def all_steps() -> list[Step]:
     found = [
         Step(
             f"{module.__name__.removeprefix('proxy.')}.{name}",
-            module in SPINE or name in ("carry_out", "make_plan"),
+            module in SPINE or name in ("carry_out", "make_plan", "read_head"),
             it,
         )
         for module in (*SPINE, *DEEP)

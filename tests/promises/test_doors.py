@@ -188,3 +188,25 @@ def test_a_refusal_says_what_the_table_says(house: House) -> None:
     told = len(house.log)
     assert house.push(house.text()).status == 503
     assert "words of a follower" not in "".join(house.log[told:]) + house.audited()
+
+
+class _Mute:
+    def write(self, *_: Any, **__: Any) -> None:
+        raise OSError(28, "no space left on device")
+
+    fault = write
+
+
+def test_a_log_that_fails_stops_no_clock(house: House) -> None:
+    """One caller after the other begins a request and never ends it: each is cut although telling of it fails."""
+    house.world = dataclasses.replace(house.world, log=_Mute())
+    listener = house.assembly.listeners["public"]
+    before = listener.settings
+    listener.settings = dataclasses.replace(before, limits=dataclasses.replace(before.limits, head=0.1, lingering=0.1))
+    house.runner.get_loop().set_exception_handler(lambda _loop, _what: None)
+    try:
+        for _ in range(2):
+            house.ask(house.files.public, b"POST / HTTP/1.1\r\n")
+    finally:
+        listener.settings = before
+        house.runner.get_loop().set_exception_handler(None)

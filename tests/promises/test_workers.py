@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy.observe import log
-from tests.support.processes import FOLLOWER, Gateway, alive, children, descriptors, listening, state, until
+from tests.support.processes import Gateway, alive, children, descriptors, listening, state, until
 
 WORKERS = 3
 STUCK = 2.0
@@ -78,18 +78,6 @@ def test_a_repeat_gets_the_stored_reply_whichever_worker_it_meets(gateway: Gatew
         with closing(gateway.from_worker(slot)) as connection:
             assert gateway.push_over(connection, delivery) == (200, b"success")
     assert len(gateway.in_crm()["webhook"]) == before + 1
-
-
-def test_a_triple_with_another_payload_is_refused_whichever_worker_it_meets(gateway: Gateway) -> None:
-    now, nonce = int(time.time()), "1234567"
-    documents = [gateway.pusher.message(FOLLOWER, "text", Content=f"words {number}") for number in range(WORKERS + 1)]
-    first, *others = [gateway.pusher.deliver(document, at=now, nonce=nonce) for document in documents]
-    assert gateway.push(first).status == 200
-    for slot, other in enumerate(others):
-        with closing(gateway.from_worker(slot)) as connection:
-            assert gateway.push_over(connection, other) == (403, b"")
-    codes = [line["code"] for line in gateway.events("refused")]
-    assert codes[-WORKERS:] == ["delivery_conflict"] * WORKERS
 
 
 def test_figures_are_sums_over_all_workers_and_outlive_them(gateway: Gateway) -> None:
