@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from json.decoder import scanstring  # type: ignore[attr-defined]  # the standard library's string reader, in C
 
-from proxy.document.tree import MAX_DEPTH, MAX_LEAVES, Document, Kind, Leaf, Path, Value, decode
+from proxy.document.tree import MAX_DEPTH, MAX_LEAVES, Document, Kind, Leaf, Members, Path, Value, decode
 from proxy.refusal import Refusal
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -129,9 +129,17 @@ def read_json(body: bytes) -> Document:
     start = reader.skip(0)
     if reader.skip(reader.value(start, (), start)) != len(text):
         raise Refusal("document_malformed")
-    return Document("json", text, tuple(reader.leaves), _write, reader.gaps)
+    return Document("json", text, tuple(reader.leaves), _write, reader.gaps, _members)
 
 
 def _write(_leaf: Leaf, value: Value) -> str:
     # Raw characters, never \uXXXX: WeChat answers those with error 40033 or delivers them literally (protocol 6.2).
-    return json.dumps(value.text, ensure_ascii=False) if value.kind is Kind.STRING else value.text
+    return _string(value.text) if value.kind is Kind.STRING else value.text
+
+
+def _string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _members(members: Members) -> str:
+    return ",".join(f"{_string(name)}:{_string(text)}" for name, text in members)

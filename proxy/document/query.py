@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, unquote_to_bytes
 
-from proxy.document.tree import MAX_LEAVES, Document, Kind, Leaf, Value, decode
+from proxy.document.tree import MAX_LEAVES, Document, Kind, Leaf, Members, Value, decode
 from proxy.refusal import Refusal
 
 # RFC 3986 section 3.4 with complete percent escapes only; "+" means a blank in forms and is left to decode_value.
@@ -34,7 +34,7 @@ def read_query(query: str) -> Document:
         start = end if name_end < 0 else position + name_end + 1
         leaves.append(Leaf((name,), value, Kind.STRING, start, end, (position, end), int(name_end >= 0)))
         position = end + 1
-    return Document("query", query, tuple(leaves), _write, _Gaps(tuple(leaves)))
+    return Document("query", query, tuple(leaves), _write, _Gaps(tuple(leaves)), _members)
 
 
 def read_values(query: str) -> dict[str, str]:
@@ -64,6 +64,10 @@ def _write(leaf: Leaf, value: Value) -> str:
     return ("" if leaf.extra else "=") + quote(value.text, safe="")
 
 
+def _members(members: Members) -> str:
+    return "&".join(f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in members)
+
+
 class _Gaps:
     """Which "&" go with dropped parameters."""
 
@@ -80,4 +84,4 @@ class _Gaps:
         return cuts
 
 
-_NOTHING = Document("query", "", (), _write)
+_NOTHING = Document("query", "", (), _write, members=_members)

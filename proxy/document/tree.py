@@ -45,10 +45,11 @@ class Leaf:
 
 
 class Value(NamedTuple):
-    """What a leaf becomes: a text and the type it is written as."""
+    """What a leaf becomes: a text and the type it is written as; or, in its place, several `members` (name, text)."""
 
     text: str
     kind: Kind = Kind.STRING
+    members: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
         return f"Value({self.kind.value})"
@@ -61,9 +62,17 @@ Change = Mapping[int, Value]
 """Index of a leaf -> what it becomes."""
 
 
+Members = tuple[tuple[str, str], ...]
+
+
+def _no_members(_members: Members) -> str:
+    raise Refusal("value_refused")
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed body. `source` is its text; `write` spells a value the way the format wants it at a leaf;
+    """A parsed body. `source` is its text; `write` spells a value the way the format wants it at a leaf, `members`
+    spells several named ones in the place of one;
     `gaps` tells which separators (commas, ampersands) go with the leaves that are dropped."""
 
     form: str
@@ -71,6 +80,7 @@ class Document:
     leaves: tuple[Leaf, ...]
     write: Callable[[Leaf, Value], str] = field(repr=False)
     gaps: Callable[[frozenset[int]], list[tuple[int, int]]] = field(repr=False, default=lambda dropped: [])
+    members: Callable[[Members], str] = field(repr=False, default=_no_members)
 
     def single(self, *path: str) -> str | None:
         """The text of the leaf at `path`, None if there is none. Refusal `document_malformed` if there are several."""
@@ -94,6 +104,8 @@ def render(document: Document, changes: Change) -> bytes:
         if value is DROP:
             dropped.append(index)
             cuts.append((*leaf.whole, ""))
+        elif value.members:
+            cuts.append((*leaf.whole, document.members(value.members)))
         else:
             cuts.append((leaf.start, leaf.end, document.write(leaf, value)))
     if dropped:

@@ -10,7 +10,7 @@ import re
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
-from proxy.document.tree import MAX_DEPTH, MAX_LEAVES, Document, Kind, Leaf, Value, decode
+from proxy.document.tree import MAX_DEPTH, MAX_LEAVES, Document, Kind, Leaf, Members, Value, decode
 from proxy.document.xml_flat import CDATA, read_flat
 from proxy.refusal import Refusal
 
@@ -121,7 +121,7 @@ def read_xml(body: bytes) -> Document:
     """
     text = decode(body)
     leaves = read_flat(text)
-    return _strict(text, body) if leaves is None else Document("xml", text, leaves, _write)
+    return _strict(text, body) if leaves is None else Document("xml", text, leaves, _write, members=_members)
 
 
 def _strict(text: str, body: bytes) -> Document:
@@ -130,7 +130,7 @@ def _strict(text: str, body: bytes) -> Document:
         reader.parser.Parse(body, True)
     except expat.ExpatError:
         raise Refusal("document_malformed") from None
-    return Document("xml", text, _as_characters(text, body, reader.leaves), _write)
+    return Document("xml", text, _as_characters(text, body, reader.leaves), _write, members=_members)
 
 
 def _as_characters(text: str, body: bytes, leaves: list[Leaf]) -> tuple[Leaf, ...]:
@@ -159,6 +159,12 @@ def _write(leaf: Leaf, value: Value) -> str:
         name = leaf.path[-1]
         return f"<{name}>{content}</{name}>"
     return content
+
+
+def _members(members: Members) -> str:
+    if any(not _NAME.fullmatch(name) or _FORBIDDEN.search(text) for name, text in members):
+        raise Refusal("value_refused")
+    return "".join(f"<{name}>{cdata(text)}</{name}>" for name, text in members)
 
 
 def cdata(text: str) -> str:

@@ -162,7 +162,7 @@ class EdgeConnection(asyncio.Protocol):
             self._transport.write(command.data)
         elif isinstance(command, ExchangeHook):
             self._transport.pause_reading()
-            self._exchange = self._listener.loop.create_task(self._answer(command))
+            self._exchange = asyncio.Task(self._answer(command), loop=self._listener.loop, eager_start=True)
         elif isinstance(command, commands.CloseConnection):
             self._linger()
         elif isinstance(command, engine_tls.TlsStartClientHook):

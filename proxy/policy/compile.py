@@ -203,7 +203,7 @@ class _Compiler:
                 message = f"nothing is revealed in {rules.direction.value} {rules.phase.value}s"
                 self.problem(rule.place, "reveal-direction", message, 'remove "reveal"')
             masks = Reveal.MASK in rule.reveal.values()
-            if masks and (rule.data_class is None or rule.data_class.mask is None):
+            if masks and (rule.data_class is None or rule.data_class.forms.mask is None):
                 self.problem(rule.place, "mask-missing", 'a role gets a mask but the class has no "mask"')
 
     def fallback(self) -> dict[str, RuleSet]:

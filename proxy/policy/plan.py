@@ -27,6 +27,10 @@ class Treatment(enum.Enum):
     ALLOWED = "allowed"
     DROPPED = "dropped"
     MASKED = "masked"
+    REDACTED = "redacted"
+    HASHED = "hashed"
+    INDEXED = "indexed"
+    FORMAT_PRESERVED = "format preserved"
     ENCRYPTED = "encrypted"
     REVEALED = "revealed"
     REVEALED_MASKED = "revealed masked"
@@ -36,8 +40,15 @@ class Treatment(enum.Enum):
 _BY_ACTION = {
     Action.DROP: Treatment.DROPPED,
     Action.MASK: Treatment.MASKED,
+    Action.REDACT: Treatment.REDACTED,
+    Action.HASH: Treatment.HASHED,
+    Action.INDEX: Treatment.INDEXED,
+    Action.FORMAT_PRESERVING: Treatment.FORMAT_PRESERVED,
     Action.ENCRYPT: Treatment.ENCRYPTED,
 }
+
+
+_SEALING = frozenset({Treatment.ENCRYPTED, Treatment.HASHED, Treatment.INDEXED, Treatment.FORMAT_PRESERVED})
 
 
 class Step(NamedTuple):
@@ -84,11 +95,10 @@ class Plan:
 
     def groups_needed(self) -> set[tuple[str, Purpose]]:
         """Class group and purpose of every key something will be sealed with."""
-        needed = set()
+        needed: set[tuple[str, Purpose]] = set()
         for step in self.steps:
-            if step.treatment is Treatment.ENCRYPTED and (data_class := step.rule.data_class):
-                purpose = Purpose.LOOKUP if data_class.deterministic else Purpose.DATA
-                needed.add((data_class.group, purpose))
+            if step.treatment in _SEALING:
+                needed |= step.rule.keys
         return needed
 
     def ids_needed(self) -> set[bytes]:

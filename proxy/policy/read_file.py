@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 
-from proxy.crypto.mask import Mask
 from proxy.policy.plan import Treatment
-from proxy.policy.rules import Action, DataClass, Direction, Phase, PolicyTest, Reveal, Rule
+from proxy.policy.read_forms import read_forms
+from proxy.policy.rules import FORM_OF, Action, DataClass, Direction, OnError, Phase, PolicyTest, Reveal, Rule
 from proxy.policy.selector import Selector, parse_selector
+from proxy.policy.transform import Form
 from proxy.source.problem import Place, Problem, nearest
 from proxy.source.section import Section
 from proxy.source.yaml_reader import Mapping, Node, Scalar, read_yaml
 
 NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,63}"
+_DESCRIBED_BY = {
+    Action.MASK: "mask",
+    Action.REDACT: "text",
+    Action.HASH: "normalise",
+    Action.INDEX: "index",
+    Action.FORMAT_PRESERVING: "alphabet",
+}
 _PLAIN_ACTIONS = (Action.ALLOW.value, Action.DROP.value, Action.REFUSE.value)
 # Links and handles to content (protocol 2): whoever reads one can fetch what the follower sent.
 HANDLES = frozenset({"PicUrl", "ThumbUrl", "MediaId", "ThumbMediaId", "MediaId16K", "FileKey"})
@@ -87,21 +96,17 @@ class PolicyReader:
     def data_class(self, name: str, section: Section) -> DataClass:
         action = Action(section.choice("action", [item.value for item in Action], "refuse", required=True))
         deterministic = section.flag("deterministic")
-        mask = self.mask(section.section("mask"))
+        forms = read_forms(section, action)
         group = section.text("group", "default", pattern=r"[a-z][a-z0-9-]{0,31}", hint="lower-case letters and digits")
         section.done()
         if deterministic and action is not Action.ENCRYPT:
             section.problem(section.place, "deterministic-action", '"deterministic" goes with "action: encrypt" only')
-        if action is Action.MASK and mask is None:
+        if action is Action.MASK and forms.mask is None:
             section.problem(section.place, "mask-missing", f'class "{name}" masks but has no "mask"')
-        return DataClass(name, action, deterministic, mask, group)
-
-    def mask(self, section: Section | None) -> Mask | None:
-        if section is None:
-            return None
-        mask = Mask(section.number("keep_first", 0, most=32), section.number("keep_last", 0, most=32))
-        section.done()
-        return mask
+        elif action in FORM_OF and not forms.has(FORM_OF[action]):
+            message = f'class "{name}" has no "{_DESCRIBED_BY[action]}" that says how'
+            section.problem(section.place, "form-undescribed", message)
+        return DataClass(name, action, deterministic, forms, group)
 
     def message(self, section: Section, *, common: bool) -> WrittenMessage:
         direction = Direction(section.choice("direction", [item.value for item in Direction], "inbound", required=True))
@@ -141,6 +146,8 @@ class PolicyReader:
             section.text("as", pattern=NAME, hint="letters, digits, . _ -"),
             section.texts("bind"),
             self.reveal(section.take("reveal")),
+            self.write(section.take("write"), data_class),
+            OnError(section.choice("on_error", [item.value for item in OnError], OnError.REFUSE.value)),
         )
         because = section.text("because")
         section.done()
@@ -171,6 +178,22 @@ class PolicyReader:
         choices = [item.value for item in Reveal]
         return {role: Reveal(section.choice(role, choices, Reveal.KEEP.value)) for role in roles}
 
+    def write(self, node: Node | None, data_class: DataClass | None) -> tuple[tuple[str, Form], ...]:
+        if node is None:
+            return ()
+        section = Section(node, self.problems, '"write"')
+        entries = node.entries if isinstance(node, Mapping) else ()
+        written = []
+        for key, _ in entries:
+            form = Form(section.choice(key.text, [item.value for item in Form], Form.TOKEN.value))
+            if not re.fullmatch(NAME.replace("A-Za-z]", "A-Za-z_]", 1), key.text, re.ASCII):
+                section.problem(key.place, "wrong-value", f'"{key.text}" is no name of a field')
+            if data_class is not None and not data_class.forms.has(form):
+                message = f'class "{data_class.name}" does not say how its {form.value} is written'
+                section.problem(key.place, "form-undescribed", message)
+            written.append((key.text, form))
+        return tuple(written)
+
     def check_rule(self, rule: Rule, key: Scalar, because: str) -> None:
         def problem(code: str, message: str, fix: str = "", *, warning: bool = False) -> None:
             self.problems.append(Problem(key.place, code, message, fix, warning))
@@ -179,6 +202,8 @@ class PolicyReader:
             problem("as-missing", f'the rule for "{key.text}" encrypts but does not say as what', 'add "as: NAME"')
         if rule.action is not Action.ENCRYPT and (rule.binds or rule.reveal is not None):
             problem("reveal-action", '"bind" and "reveal" go with a class that encrypts only')
+        if rule.write and (rule.action is not Action.ENCRYPT or rule.reveal is not None):
+            problem("write-action", '"write" goes with a class that encrypts, and not with "reveal"')
         if rule.selector is None or rule.action is not Action.ALLOW:
             return
         if rule.selector.has_wildcard:

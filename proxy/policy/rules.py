@@ -6,9 +6,11 @@ import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from proxy.crypto.mask import Mask
+from proxy.crypto.data_key import Purpose
 from proxy.policy.selector import Selector, Table
+from proxy.policy.transform import BY_LOOKUP_KEY, NO_FORMS, Form, Forms
 from proxy.source.problem import Place, Problem
 
 
@@ -19,6 +21,10 @@ class Action(enum.Enum):
 
     ENCRYPT = "encrypt"
     MASK = "mask"
+    REDACT = "redact"
+    HASH = "hash"
+    INDEX = "index"
+    FORMAT_PRESERVING = "format_preserving"
     DROP = "drop"
     ALLOW = "allow"
     REFUSE = "refuse"
@@ -51,20 +57,48 @@ REVEALING = frozenset(
 )
 
 
+class OnError(enum.Enum):
+    """What happens to a value its rule cannot be carried out on. Never for faults of keys or tokens."""
+
+    REFUSE = "refuse"
+    REDACT = "redact"
+    DROP = "drop"
+
+
+# What an action puts in the value's own place.
+FORM_OF = {
+    Action.ENCRYPT: Form.TOKEN,
+    Action.MASK: Form.MASK,
+    Action.REDACT: Form.REDACTION,
+    Action.HASH: Form.HASH,
+    Action.INDEX: Form.INDEX,
+    Action.FORMAT_PRESERVING: Form.FORMAT_PRESERVING,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class DataClass:
-    """What the data is. `group`: which DEK serves it."""
+    """What the data is. `group`: which DEK serves it; `forms`: how it is written other than as a token."""
 
     name: str
     action: Action
     deterministic: bool = False
-    mask: Mask | None = None
+    forms: Forms = NO_FORMS
     group: str = "default"
 
+    def purpose(self, form: Form) -> Purpose | None:
+        """Which kind of key writes `form`; None for those that need none."""
+        if form is Form.TOKEN:
+            return Purpose.LOOKUP if self.deterministic else Purpose.DATA
+        return Purpose.LOOKUP if form in BY_LOOKUP_KEY else None
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Rule:
-    """What happens to the leaves of one selector. `datum` is the rule's `as`."""
+    """What happens to the leaves of one selector. `datum` is the rule's `as`.
+
+    `write`: the names and forms that take the place of the one value, if the author wrote any.
+    """
 
     selector: Selector | None
     place: Place
@@ -73,6 +107,18 @@ class Rule:
     datum: str = ""
     binds: tuple[str, ...] = ()
     reveal: Mapping[str, Reveal] | None = None
+    write: tuple[tuple[str, Form], ...] = ()
+    on_error: OnError = OnError.REFUSE
+
+    @cached_property
+    def keys(self) -> frozenset[tuple[str, Purpose]]:
+        """Class group and purpose of the keys that carrying the rule out takes."""
+        data_class = self.data_class
+        if data_class is None or self.action not in FORM_OF:
+            return frozenset()
+        forms = [form for _, form in self.write] or [FORM_OF[self.action]]
+        purposes = {data_class.purpose(form) for form in forms} - {None}
+        return frozenset((data_class.group, purpose) for purpose in purposes if purpose)
 
     def reveal_for(self, role: str) -> Reveal | None:
         """What `role` may see; None if the rule says nothing for it."""

@@ -25,7 +25,7 @@ from proxy.gateway import World
 from proxy.observe.log import StructuredLog
 from proxy.serve.assemble import Assembly, assemble, load, new_deliveries
 from proxy.serve.settings import load_settings
-from proxy.serve.supervisor import listen
+from proxy.serve.sockets import listen
 from tests.support.servers import Server
 
 PATIENCE = 4.0

@@ -10,7 +10,7 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -123,7 +123,7 @@ def test_processes_show_nothing_from_outside_and_leave_no_core(driven: Driven) -
 
 # --- the search itself
 
-SPELLINGS = {
+SPELLINGS: dict[str, Callable[[str], bytes]] = {
     "as it is": lambda text: text.encode(),
     "JSON": lambda text: json.dumps(text).encode(),
     "percent-encoded": lambda text: b"".join(

@@ -168,7 +168,11 @@ def test_methods_a_push_cannot_have_are_refused(house: House) -> None:
 
 
 def test_an_exchange_ends_at_its_deadline(house: House) -> None:
-    house.crm_answers = lambda _call: (time.sleep(0.6), Result(b"success"))[1]
+    def answer(_call: Call) -> Result:
+        time.sleep(0.6)
+        return Result(b"success")
+
+    house.crm_answers = answer
     house.deadline(0.2)
     begun = time.monotonic()
     assert house.push(house.text()).status == 503

@@ -36,7 +36,7 @@ def entries() -> dict[str, str]:
 
 
 def test_every_code_of_files_and_policies_has_its_entry() -> None:
-    codes = codes_in("proxy/source", "proxy/policy")
+    codes = codes_in("proxy/source", "proxy/policy", "proxy/serve")
     assert len(codes) > 30
     assert codes - entries().keys() == set()
 
