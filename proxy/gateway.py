@@ -77,6 +77,11 @@ class Gateway:
 
     async def handle(self, arrived: Arrived) -> ClearedReply | Refused:
         """The answer to one request. Raises nothing but CancelledError, and then nothing may be written."""
+        # By a copy: what `replace` puts in is for later exchanges, or bytes that an old policy cleared for one upstream
+        # could go to another that took over its name.
+        return await Gateway(self.table, self._world)._handle(arrived)
+
+    async def _handle(self, arrived: Arrived) -> ClearedReply | Refused:
         trace = _Trace(self._world.clock.monotonic())
         try:
             return await self._exchange(arrived, trace)

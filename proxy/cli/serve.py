@@ -28,6 +28,9 @@ def serve(config: Path, workers: int) -> None:
     from proxy.serve.supervisor import StartError, Supervisor
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold keys and messages
+    # Every connection takes a descriptor; the usual soft limit of 1024 is less than what listeners let in.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     silence_libraries()
     log = StructuredLog(to_stderr)
     try:

@@ -30,13 +30,13 @@ class _Reader:
         self.path: list[str] = []
         self.starts: list[int] = []
         self.inner: int = -1  # where the content of the innermost element begins, if it has no child yet
-        self.awaits_inner = False
         self.texts: list[str] = []
         self.cdata = False
-        parser.buffer_text = False
+        # Expat reports every line feed and bracket by itself: unbuffered, a body of them takes a call for each byte.
+        parser.buffer_text = True
         parser.StartElementHandler = self.start
         parser.EndElementHandler = self.end
-        parser.CharacterDataHandler = self.characters
+        parser.CharacterDataHandler = self.texts.append
         parser.StartCdataSectionHandler = self.start_cdata
         parser.XmlDeclHandler = self.declaration
         parser.StartDoctypeDeclHandler = parser.ProcessingInstructionHandler = self.refuse
@@ -50,15 +50,8 @@ class _Reader:
         if version != "1.0" or (encoding is not None and encoding.lower() != "utf-8"):
             raise Refusal("document_malformed")
 
-    def note_inner(self) -> int:
-        here = self.parser.CurrentByteIndex
-        if self.awaits_inner:
-            self.awaits_inner = False
-            self.inner = here
-        return here
-
     def start(self, name: str, attributes: dict[str, str]) -> None:
-        here = self.note_inner()
+        here = self.parser.CurrentByteIndex
         if attributes or not _NAME.fullmatch(name):
             raise Refusal("document_malformed")
         if len(self.path) >= MAX_DEPTH:
@@ -66,7 +59,7 @@ class _Reader:
         self.only_space()
         self.path.append(name)
         self.starts.append(here)
-        self.awaits_inner = True
+        self.inner = self.body.index(b">", here) + 1  # the first one: there are no attributes to hold another
         self.cdata = False
 
     def only_space(self) -> None:
@@ -74,16 +67,11 @@ class _Reader:
             raise Refusal("document_malformed")
         self.texts.clear()
 
-    def characters(self, text: str) -> None:
-        self.note_inner()
-        self.texts.append(text)
-
     def start_cdata(self) -> None:
-        self.note_inner()
         self.cdata = True
 
     def end(self, _name: str) -> None:
-        here = self.note_inner()
+        here = self.parser.CurrentByteIndex
         started = self.starts.pop()
         if self.inner < 0:
             self.only_space()  # the element had children: it is no leaf

@@ -37,8 +37,10 @@ def read_flat(text: str) -> tuple[Leaf, ...] | None:
         else:
             leaf = Leaf((name, element), section, Kind.STRING, start, end, (position, end + len(element) + 3), CDATA)
         leaves.append(leaf)
+        if len(leaves) > MAX_LEAVES:  # before the signature is checked anybody may send this
+            return None
         position = match.end()
     closing = f"</{name}>"
-    if not leaves or len(leaves) > MAX_LEAVES or not text.startswith(closing, position):
+    if not leaves or not text.startswith(closing, position):
         return None
     return tuple(leaves) if _BLANK.fullmatch(text, position + len(closing)) else None

@@ -20,7 +20,7 @@ from mitmproxy.proxy.layers import tls as engine_tls
 from proxy.edge.client_hello import ClientHelloGate, NotAClientHelloError
 from proxy.edge.http_guard import Head
 from proxy.edge.http_layer import DeadlinePassed, Desk, ExchangeHook, HttpLayer
-from proxy.edge.proxy_protocol import ProxyHeaderError, read_proxy_header
+from proxy.edge.proxy_protocol import ProxyHeaderError, caller_address, read_proxy_header
 from proxy.edge.tls_layer import GatewayTlsLayer
 from proxy.journey import Arrived
 from proxy.message import Peer
@@ -57,7 +57,7 @@ class EdgeConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no such class
         peername = transport.get_extra_info("peername") or ("", 0)
-        self.address = peername[0]
+        self.address = caller_address(peername[0])
         self._peername, self._sockname = peername[:2], (transport.get_extra_info("sockname") or ("", 0))[:2]
         self._transport.set_write_buffer_limits(high=256 * 1024)
         self._listener.opened(self)

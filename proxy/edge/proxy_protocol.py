@@ -13,6 +13,13 @@ class ProxyHeaderError(Exception):
     """The bytes are no acceptable PROXY header."""
 
 
+def caller_address(text: str) -> str:
+    """`text`, as IPv4 if it is IPv4 mapped into IPv6 (RFC 4291 section 2.5.5.2), which is how a listener on [::] and
+    some balancers show it: all of those lie in one /64, and would share one caller's limit."""
+    mapped = ipaddress.IPv6Address(text).ipv4_mapped if ":" in text else None
+    return str(mapped) if mapped else text
+
+
 def read_proxy_header(buffer: bytes) -> tuple[str | None, int] | None:
     """The source address (None for a health check, command LOCAL) and the header's length; None if more is needed.
 
@@ -33,4 +40,4 @@ def read_proxy_header(buffer: bytes) -> tuple[str | None, int] | None:
     size = _ADDRESS_BYTES.get(family)
     if size is None or end < 16 + 2 * size + 4:
         raise ProxyHeaderError
-    return str(ipaddress.ip_address(bytes(buffer[16 : 16 + size]))), end
+    return caller_address(str(ipaddress.ip_address(bytes(buffer[16 : 16 + size])))), end

@@ -17,6 +17,8 @@ _UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # RFC 8446 section 6: fata
 # A record of one byte costs as much as one of 16 KiB. Below this average over this many records a sender is cut off.
 _RECORDS_BEFORE_JUDGING = 512
 _LEAST_AVERAGE = 32
+# Key updates and empty records carry nothing at all. Requests never take this much more on the wire than they hold.
+_FREE_WIRE, _MOST_WIRE = 64 * 1024, 4
 
 
 class GatewayTlsLayer(ClientTLSLayer):
@@ -28,6 +30,7 @@ class GatewayTlsLayer(ClientTLSLayer):
         self._started = False
         self._records = 0
         self._received = 0
+        self._wire = 0
 
     def receive_handshake_data(self, data: bytes) -> layer.CommandGenerator[tuple[bool, str | None]]:
         if not self._started:
@@ -54,6 +57,7 @@ class GatewayTlsLayer(ClientTLSLayer):
     def receive_data(self, data: bytes) -> layer.CommandGenerator[None]:
         if data:
             self.tls.bio_write(data)
+            self._wire += len(data)
         pieces: list[bytes] = []
         closed = failed = False
         while True:
@@ -71,6 +75,7 @@ class GatewayTlsLayer(ClientTLSLayer):
             if self._is_flood(len(piece)):
                 failed = True
                 break
+        failed = failed or self._wire > _FREE_WIRE + _MOST_WIRE * self._received
         yield from self.tls_interact()
         if failed:  # nothing behind a broken record is believed
             yield commands.CloseConnection(self.tunnel_connection)

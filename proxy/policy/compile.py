@@ -10,6 +10,7 @@ from itertools import combinations
 from proxy.policy.read_file import PolicyReader, WrittenFile, WrittenMessage, read_extends
 from proxy.policy.rules import (
     REVEALING,
+    UNCLASSIFIED,
     Action,
     Call,
     Direction,
@@ -220,17 +221,28 @@ class _Compiler:
         return found
 
     def check_oracle(self, policy: Policy) -> None:
-        """What came from WeChat must never be opened on the way back there: the CRM could have it sent to itself.
+        self.problems += oracles(policy, [policy])
 
-        The one exception is the follower's id: deterministic, and only where the API takes an addressee.
-        """
-        written = {rule.datum for rules in _written_by_followers(policy) for rule in rules.rules if rule.datum}
-        written.add("unclassified")
-        for rule in _revealed_towards_wechat(policy):
-            if rule.datum in written and not _names_addressee(rule):
-                message = f'"{rule.datum}" is what a follower wrote; it cannot be revealed towards WeChat'
-                fix = 'give what the agent writes an "as" of its own'
-                self.problem(rule.place, "reveal-oracle", message, fix)
+
+def oracles(policy: Policy, written: Iterable[Policy]) -> list[Problem]:
+    """What came from WeChat must never be opened on the way back there: the CRM could have it sent to itself.
+
+    `written`: the policies by which it is sealed. A token does not know its policy, so all of a tenant's count.
+    The one exception is the follower's id: deterministic, and only where the API takes an addressee.
+    """
+    data = {rule.datum for it in written for rules in _written_by_followers(it) for rule in rules.rules if rule.datum}
+    data.add(UNCLASSIFIED.name)
+    fix = 'give what the agent writes an "as" of its own'
+    return [
+        Problem(
+            rule.place,
+            "reveal-oracle",
+            f'"{rule.datum}" is what a follower wrote; it cannot be revealed towards WeChat',
+            fix,
+        )
+        for rule in _revealed_towards_wechat(policy)
+        if rule.datum in data and not _names_addressee(rule)
+    ]
 
 
 def _kind(match: dict[str, str]) -> str:

@@ -99,16 +99,13 @@ def _query(rest: str) -> Pattern:
 _PARSERS = {"xml": _xml, "json": _json, "query": _query}
 
 
-_MAX_FOUND = 1024
-
-
 @dataclass(slots=True)
 class Table[T]:
     """Patterns of one form with what belongs to them, as a tree over their segments."""
 
     below: dict[Segment, Table[T]] = field(default_factory=dict)
     item: T | None = None
-    _found: dict[Path, T | None] = field(default_factory=dict)
+    _exact: dict[Pattern, T] = field(default_factory=dict)
 
     def add(self, pattern: Pattern, item: T) -> T | None:
         """Adds `item` under `pattern`; returns what stood there already, and then changes nothing."""
@@ -117,18 +114,18 @@ class Table[T]:
             table = table.below.setdefault(segment, Table())
         if table.item is None:
             table.item = item
+            if ANY not in pattern:
+                self._exact[pattern] = item
             return None
         return table.item
 
     def find(self, path: Path) -> T | None:
-        """What belongs to the most specific pattern that matches `path`."""
-        try:
-            return self._found[path]
-        except KeyError:
-            found = self._walk(path, 0)
-            if len(self._found) < _MAX_FOUND:  # paths hold names a caller chose: their number is bounded
-                self._found[path] = found
-            return found
+        """What belongs to the most specific pattern that matches `path`.
+
+        Nothing of `path` is remembered: it holds names that a caller chose, as long as a body may be.
+        """
+        found = self._exact.get(path)  # a pattern without `*` is the most specific there can be
+        return self._walk(path, 0) if found is None else found
 
     def _walk(self, path: Path, at: int) -> T | None:
         if at == len(path):

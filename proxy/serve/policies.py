@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from proxy.policy.check_tests import check_tests
-from proxy.policy.compile import compile_policy
+from proxy.policy.compile import compile_policy, oracles
 from proxy.policy.rules import Policy
+from proxy.route import Route
 from proxy.serve.settings_parts import read_bounded
 from proxy.source.problem import Problem, Problems
 from proxy.wechat.push import message_type, read_body
@@ -38,6 +40,21 @@ def _samples(policy: Policy, directory: Path) -> dict[str, bytes]:
         except OSError:
             continue
     return samples
+
+
+def shared_oracles(routes: Iterable[Route], policies: Mapping[str, Policy], base: Path) -> list[Problem]:
+    """Where one policy would open towards WeChat what another one of the same tenant and region seals of a follower's
+    words. Each alone was checked when it was compiled. `policies`: by path below `base`, as routes name them."""
+    used: dict[tuple[str, str], set[str]] = {}
+    for route in routes:
+        if route.policy in policies:
+            used.setdefault((route.tenant, route.region), set()).add(route.policy)
+    found: list[Problem] = []
+    for names in used.values():
+        for name in names:
+            others = [policies[other] for other in names - {name}]
+            found += _placed(oracles(policies[name], others), (base / name).parent)
+    return found
 
 
 def _placed(problems: list[Problem] | tuple[Problem, ...], directory: Path) -> list[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from proxy.edge.listener_settings import KeyPair, Limits, ListenerSettings, TlsS
 from proxy.edge.upstream_settings import UpstreamSettings
 from proxy.policy.rules import Direction, Policy
 from proxy.route import Credential, Route, RouteKind, overlapping
-from proxy.serve.policies import load_policy
+from proxy.serve.policies import load_policy, shared_oracles
 from proxy.serve.settings import AdminSettings, Settings
 from proxy.serve.settings_parts import Parts
 from proxy.source.problem import Place, Problem, Problems
@@ -24,6 +25,7 @@ _NAME = r"[a-z][a-z0-9-]{0,31}"
 _HOST = r"[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\]"
 _NAME_HINT = "lower-case letters, digits and -"
 _MIB = 1024 * 1024
+_WECHAT_TOKEN = re.compile(rb"[A-Za-z0-9]{3,32}")
 
 
 class SettingsReader(Parts):
@@ -176,14 +178,16 @@ class SettingsReader(Parts):
         app_id = section.text("app_id", required=True, pattern=r"wx[0-9a-f]{16}", hint="wx and 16 hex digits")
         mode = Mode(section.choice("mode", [item.value for item in Mode], "safe", required=True))
         place = section.place
-        token = self.secret(section, "token").decode("ascii", "replace")
+        token = self.secret(section, "token")
+        if token and not _WECHAT_TOKEN.fullmatch(token):
+            section.problem(place, "secret", f'the token of "{name}" is not 3 to 32 letters and digits')
         keys = tuple(self._envelope_keys(section, mode))
         window = int(section.duration("window", 300.0, most=600.0))
         section.done()
         if mode is Mode.PLAIN:
             message = f'account "{name}" is in plain mode: its pushes are not encrypted and their bodies not signed'
             section.problem(place, "plain-mode", message, "switch it to safe mode in WeChat's console", warning=True)
-        return Account(name, app_id, mode, token, keys, window)
+        return Account(name, app_id, mode, token.decode("ascii", "replace"), keys, window)
 
     def _envelope_keys(self, section: Section, mode: Mode) -> Iterable[EnvelopeKey]:
         for key, required in (("encoding_aes_key", mode is not Mode.PLAIN), ("previous_encoding_aes_key", False)):
@@ -307,6 +311,7 @@ class SettingsReader(Parts):
                 message = f'listener "{listener.name}" takes TLS 1.3 only, WeChat needs 1.2 (route "{route.name}")'
                 self.problems.append(Problem(place, "tls13-wechat", message))
             self._check_policy(place, route)
+        self.problems += shared_oracles([route for _, route in routes], self.policies, self.base)
 
     def _check_policy(self, place: Place, route: Route) -> None:
         policy = self.policies.get(route.policy)
