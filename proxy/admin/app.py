@@ -24,6 +24,8 @@ class Gateway(Protocol):
 
     def not_ready(self) -> list[str]: ...
 
+    def warnings(self) -> list[str]: ...
+
     def measures(self) -> tuple[Snapshot, dict[Key, float]]: ...
 
     def reload(self) -> bool: ...
@@ -63,7 +65,7 @@ class _Ready(_Handler):
     def get(self) -> None:
         reasons = self.gateway.not_ready()
         self.set_status(503 if reasons else 200)
-        self.finish({"ready": not reasons, "reasons": reasons})
+        self.finish({"ready": not reasons, "reasons": reasons, "warnings": self.gateway.warnings()})
 
 
 class _Metrics(_Handler):
@@ -81,7 +83,7 @@ class _Reload(_Handler):
             return
         reloaded = self.gateway.reload()
         self.set_status(200 if reloaded else 409)
-        self.finish({"reloaded": reloaded, "reasons": self.gateway.not_ready()})
+        self.finish({"reloaded": reloaded, "warnings": self.gateway.warnings()})
 
 
 class _NotFound(_Handler):

@@ -32,6 +32,7 @@ HISTOGRAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "ready": ("1 if the gateway is ready", ()),
+    "warnings": ("What somebody must look at, as /readyz lists it", ()),
     "workers": ("Workers that are up", ()),
     "connections": ("Open client connections", ("listener",)),
     "upstream_connections": ("Open upstream connections", ("upstream", "state")),

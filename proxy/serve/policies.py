@@ -12,7 +12,7 @@ from proxy.policy.compile import compile_policy, oracles
 from proxy.policy.rules import Policy
 from proxy.route import Route
 from proxy.serve.settings_parts import read_bounded
-from proxy.source.problem import Problem, Problems
+from proxy.source.problem import Place, Problem, Problems
 from proxy.wechat.push import message_type, read_body
 
 
@@ -28,7 +28,14 @@ def load_policy(path: Path) -> Policy:
             raise Problems(failed)
     except Problems as problems:
         raise Problems(_placed(problems.found, directory)) from None
-    return replace(policy, warnings=tuple(_placed(policy.warnings, directory)))
+    return replace(policy, warnings=tuple(_placed([*policy.warnings, *_untested(policy, path.name)], directory)))
+
+
+def _untested(policy: Policy, file: str) -> list[Problem]:
+    if policy.tests:
+        return []
+    message = "the policy has no tests: nothing says that it does what its author means"
+    return [Problem(Place(file, 1, 1), "policy-untested", message, 'add "tests"', warning=True)]
 
 
 def _samples(policy: Policy, directory: Path) -> dict[str, bytes]:

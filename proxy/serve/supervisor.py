@@ -253,22 +253,23 @@ class Supervisor:
     # --- what it tells
 
     def not_ready(self) -> list[str]:
-        """Why the gateway is not ready; empty if it is."""
-        reasons = [f"reload failed: {self.reload_problem}"] if self.reload_problem else []
-        if self.draining:
-            reasons.append("draining")
+        """Why the gateway cannot serve as it should; empty if it can. A balancer takes it out for these."""
+        reasons = ["draining"] if self.draining else []
         up = [record for record in self.workers.values() if record.ready]
         if len(up) < self.amount:
             reasons.append(f"{len(up)} of {self.amount} workers are ready")
-        for record in up:
-            if not record.audit:
-                reasons.append(f"worker {record.slot} cannot write its audit log")
-            if record.generation != self.loaded.generation:
-                reasons.append(f"worker {record.slot} has not taken up the new configuration")
-        reasons += [
+        return reasons + [f"worker {record.slot} cannot write its audit log" for record in up if not record.audit]
+
+    def warnings(self) -> list[str]:
+        """What somebody must look at while the gateway goes on with what it has: the old configuration stays good."""
+        found = [f"reload failed: {self.reload_problem}"] if self.reload_problem else []
+        for record in self.workers.values():
+            if record.ready and record.generation != self.loaded.generation:
+                found.append(f"worker {record.slot} has not taken up the new configuration")
+        found += [
             f"certificate {name} has expired or cannot be read" for name, left in self.certificates() if left <= 0
         ]
-        return reasons
+        return found + [str(problem) for problem in self.loaded.settings.warnings]
 
     def certificates(self) -> Iterator[tuple[str, float]]:
         """Name and days left of every certificate; 0 for a file that cannot be read."""
@@ -285,6 +286,7 @@ class Supervisor:
         total.add(self.past)
         total.counts[("worker_restarts",)] = self.restarts
         gauges: dict[Key, float] = {("ready",): 0.0 if self.not_ready() else 1.0}
+        gauges[("warnings",)] = len(self.warnings())
         gauges[("workers",)] = sum(record.ready for record in self.workers.values())
         for record in self.workers.values():
             total.add(record.measures)

@@ -23,6 +23,7 @@ class Told:
     """What the page shows, set by the test."""
 
     reasons: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
     reloads: int = 0
     good: bool = True
     fault: BaseException | None = None
@@ -31,6 +32,9 @@ class Told:
         if self.fault:
             raise self.fault
         return self.reasons
+
+    def warnings(self) -> list[str]:
+        return self.alarms
 
     def measures(self) -> tuple[Snapshot, dict[Key, float]]:
         return Snapshot({("exchanges", "push", "answered"): 3}, empty().buckets), {("ready",): 1.0}
@@ -105,10 +109,19 @@ async def test_it_is_alive_whatever_the_rest_is(page: Page) -> None:
 
 
 async def test_ready_or_not_with_every_reason(page: Page) -> None:
-    assert (await page.ask("/readyz")).json == {"ready": True, "reasons": []}
+    assert (await page.ask("/readyz")).json == {"ready": True, "reasons": [], "warnings": []}
     page.told.reasons = ["draining", "1 of 2 workers are ready"]
     answer = await page.ask("/readyz")
-    assert (answer.status, answer.json) == (503, {"ready": False, "reasons": page.told.reasons})
+    assert (answer.status, answer.json) == (
+        503,
+        {"ready": False, "reasons": page.told.reasons, "warnings": []},
+    )
+
+
+async def test_what_is_only_to_be_looked_at_takes_nothing_out_of_service(page: Page) -> None:
+    page.told.alarms = ["reload failed: words"]
+    answer = await page.ask("/readyz")
+    assert (answer.status, answer.json) == (200, {"ready": True, "reasons": [], "warnings": ["reload failed: words"]})
 
 
 async def test_metrics_are_what_prometheus_reads(page: Page) -> None:
@@ -155,10 +168,10 @@ async def reload(page: Page, **headers: str) -> Answer:
 
 async def test_a_reload_with_the_token(page: Page) -> None:
     answer = await reload(page, Authorization=f"Bearer {TOKEN}")
-    assert (answer.status, answer.json) == (200, {"reloaded": True, "reasons": []})
-    page.told.good, page.told.reasons = False, ["reload failed: words"]
+    assert (answer.status, answer.json) == (200, {"reloaded": True, "warnings": []})
+    page.told.good, page.told.alarms = False, ["reload failed: words"]
     answer = await reload(page, Authorization=f"Bearer {TOKEN}")
-    assert (answer.status, answer.json) == (409, {"reloaded": False, "reasons": ["reload failed: words"]})
+    assert (answer.status, answer.json) == (409, {"reloaded": False, "warnings": ["reload failed: words"]})
     assert page.told.reloads == 2
 
 

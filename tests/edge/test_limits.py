@@ -238,7 +238,6 @@ def test_a_crowd_that_drips_keeps_nobody_out(authority: Authority) -> None:
         assert edge.ask(GET).status == 200
 
 
-
 def test_a_network_of_ipv6_counts_as_one_address(authority: Authority) -> None:
     """A single caller has a /64 to itself and could else come from as many addresses as it likes."""
     with edge_with(authority, per_address=2, proxy_protocol=True) as edge, ExitStack() as open_ones:

@@ -216,7 +216,8 @@ def test_with_something_broken_the_old_stays_and_says_why(what: str, gateway: Ga
     assert reasons[0].startswith("reload failed: ")
     assert reason in reasons[0]
     assert gateway.figure("wxgate_reloads_total", outcome="failed") >= failed + 1
-    assert gateway.figure("wxgate_ready") == 0
+    assert gateway.figure("wxgate_ready") == 1
+    assert gateway.figure("wxgate_warnings") >= 1
     assert reason in gateway.events("reload_failed")[-1]["detail"]
     assert not any(value in str(reasons) for value in gateway.secrets.values())
     assert send_place(gateway)["wxgate-policy"] == before

@@ -136,7 +136,7 @@ class Gateway(Stage):
     def reasons(self) -> list[str]:
         answer = self.ask_admin("/readyz")
         assert (answer.status == 200) == (not answer.json["reasons"])
-        return list(answer.json["reasons"])
+        return [*answer.json["reasons"], *answer.json["warnings"]]
 
     def text(self, content: str = "words") -> Delivery:
         return self.pusher.deliver(self.pusher.message(FOLLOWER, "text", Content=content), openid=FOLLOWER)
