@@ -52,7 +52,7 @@ def is_input(path: Path) -> bool:
 
 def taken_up(gateway: Gateway) -> None:
     gateway.signalled(signal.SIGHUP, "reloaded")
-    until(gateway.is_ready, "all workers have it")
+    until(lambda: not gateway.reasons(), "all workers have it")
 
 
 def policy(gateway: Gateway) -> Path:

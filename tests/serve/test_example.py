@@ -40,8 +40,8 @@ def load(directory: Path, text: str) -> Settings:
     for name in re.findall(r"file:secrets/([a-z0-9-]+)", text):
         file = directory / "secrets" / name
         file.parent.mkdir(exist_ok=True)
-        value = base64.b16encode(bytes(range(32))) if name == "unlock" else b"k" * 43
-        file.write_bytes(value + b"\n")
+        known = {"unlock": base64.b16encode(bytes(range(32))), "wechat-token": b"Token123"}
+        file.write_bytes(known.get(name, b"k" * 43) + b"\n")
         file.chmod(0o600)
     shutil.copytree(ROOT / "policies", directory / "policies", dirs_exist_ok=True)
     config = directory / "gateway.yaml"
