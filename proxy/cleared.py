@@ -75,6 +75,7 @@ def require_cleared_reply(value: object) -> ClearedReply:
 
 
 _MEDIA = {"xml": b"text/xml; charset=utf-8", "json": b"application/json; charset=utf-8", "": b"text/plain"}
+_MEDIA |= {"form": b"application/x-www-form-urlencoded"}
 _FORMS = {media: form for form, media in _MEDIA.items()}
 
 
@@ -89,10 +90,10 @@ def clear_request(
 ) -> ClearedRequest:
     """The request for `upstream` out of what the policy carried out. `path`: the route's or a template's own.
 
-    Of the caller's headers nothing goes on; `own_headers` are the gateway's.
+    Of the caller's headers go on what the policy declares; `own_headers` are the gateway's.
     """
     evidence = _evidence(carried)
-    headers = own_headers
+    headers = (*evidence.headers, *own_headers)
     if evidence.form:
         headers = ((b"content-type", _MEDIA[evidence.form]), *headers)
     target = f"{path}?{evidence.query}" if evidence.query else path

@@ -18,6 +18,8 @@ from proxy import caller as callers
 from proxy import cleared
 from proxy.caller import Caller
 from proxy.cleared import ClearedReply, ClearedRequest
+from proxy.document.head import read_header, read_path
+from proxy.document.query import read_form
 from proxy.document.tree import Document
 from proxy.message import Peer, Request, Response
 from proxy.policy.carry_out import Carried, Keyset, carry_out
@@ -130,8 +132,10 @@ def plan_push(opened: Opened) -> Planned:
     return _planned(known, rules, document, "")
 
 
-def _planned(known: Known, rules: RuleSet, document: Document | None, query: str) -> Planned:
-    return Planned(known, make_plan(known.routed.policy, rules, document, query, known.caller.role))
+def _planned(
+    known: Known, rules: RuleSet, document: Document | None, query: str, head: tuple[Document, ...] = ()
+) -> Planned:
+    return Planned(known, make_plan(known.routed.policy, rules, document, query, known.caller.role, head))
 
 
 # --- outbound and agent: the CRM or a person speaks
@@ -150,11 +154,18 @@ def parse_call(known: Known) -> Parsed:
     call = known.routed.policy.find_call(route.kind.direction, request.method, request.path)
     if call is None:
         raise Refusal("message_unknown")
-    return Parsed(known, call, push.read_body(request.body) if request.body else None)
+    return Parsed(known, call, _read_call_body(request.body, call.request) if request.body else None)
+
+
+def _read_call_body(body: bytes, rules: RuleSet) -> Document:
+    """As the policy says: it knows what the call takes, and the caller's word for it counts nothing."""
+    return read_form(body) if rules.form == "form" else push.read_body(body)
 
 
 def plan_call(parsed: Parsed) -> Planned:
-    return _planned(parsed.known, parsed.call.request, parsed.document, parsed.known.routed.arrived.request.query)
+    request, rules = parsed.known.routed.arrived.request, parsed.call.request
+    head = (read_path(request.path, parsed.call.path.names), read_header(request.headers, rules.declared_fields))
+    return _planned(parsed.known, rules, parsed.document, request.query, head)
 
 
 # --- both: carry out, clear, and the way back
@@ -186,7 +197,7 @@ def clear(protected: Protected, delivery_id: str) -> ClearedRequest:
         protected.carried,
         upstream=route.upstream,
         method="POST" if inbound else request.method,
-        path=route.target if inbound else request.path,
+        path=route.target if inbound else protected.carried.path,
         own_headers=own if inbound else (),
     )
 

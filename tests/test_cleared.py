@@ -81,7 +81,7 @@ def test_what_only_looks_like_evidence_is_none(clear: Callable[[Carried], object
             return True
 
     whole = carried()
-    fake = Pretender(whole.plan, "json", b"{}", "", {}, 0, ())
+    fake = Pretender(whole.plan, "json", b"{}", "", "", (), {}, 0, ())
     for evidence in (fake, None, b"{}", object()):
         assert refused(lambda one=evidence: clear(one)) == "not_cleared"  # type: ignore[misc,arg-type]
 

@@ -32,6 +32,7 @@ _PLUSES = ("+", "\uff0b")
 _BRACKETED_ZERO = re.compile("[(\uff08] *[0\uff10] *[)\uff09]")
 # Two passes settle everything known; what does not settle is refused, not indexed somehow.
 _PASSES = 4
+_MARKS = 30  # UAX #15 section 13, stream-safe text
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,18 @@ class Normaliser:
 
 
 def _nfkc(text: str, _country: str) -> str:
+    _check_marks(text)
     return unicodedata.normalize("NFKC", text)
+
+
+def _check_marks(text: str) -> None:
+    """ValueError for more marks in a row than any language has: the time to bring them into order grows with their
+    square, to minutes for a megabyte."""
+    run = 0
+    for character in () if text.isascii() else text:
+        run = run + 1 if unicodedata.combining(character) else 0
+        if run > _MARKS:
+            raise ValueError(f"a value has more than {_MARKS} combining marks in a row")
 
 
 def _trim(text: str, _country: str) -> str:

@@ -6,24 +6,33 @@ anything else is clear text and is encrypted; where a rule reveals, anything els
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from proxy.crypto import field_token, format_preserving
 from proxy.crypto.blind_index import blind_index, keyed_hash
 from proxy.crypto.data_key import DataKey, Purpose
 from proxy.crypto.field_token import Scope, TokenError
+from proxy.crypto.mask import MASK
 from proxy.crypto.xaes import NONCE_SIZE
-from proxy.document.tree import DROP, Document, Kind, Path, Value, render
+from proxy.document.head import field_values
+from proxy.document.tree import DROP, Document, Kind, Leaf, Path, Value, render
+from proxy.message import HeaderList
 from proxy.policy.plan import Plan, Step, Treatment
-from proxy.policy.rules import FORM_OF, DataClass, OnError
+from proxy.policy.rules import FORM_OF, Action, DataClass, OnError
+from proxy.policy.selector import part_of
 from proxy.policy.transform import Form, Forms
 from proxy.refusal import Refusal
 
 _KIND_LETTER = {Kind.STRING: "s", Kind.NUMBER: "n", Kind.LITERAL: "l"}
 REDACTED = "[redacted]"
 _LETTER_KIND = {letter: kind for kind, letter in _KIND_LETTER.items()}
+# There are three literals, and empty containers are all alike: equal ones would show, and with that what they are.
+_TOO_FEW = frozenset({Kind.LITERAL, Kind.EMPTY})
+
+Source = Leaf | Value
+"""What a form is made of: a leaf as it came, or what its token says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,8 @@ class Keyset:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A message after its plan was carried out: what may leave, and how much was done to it.
+    """A message after its plan was carried out: what may leave, and how much was done to it. `path`: empty if the plan
+    had none.
 
     `values`: what each of the plan's leaves leaves as, None if it was dropped.
     """
@@ -45,6 +55,8 @@ class Carried:
     form: str
     body: bytes = field(repr=False)
     query: str = field(repr=False)
+    path: str = field(repr=False)
+    headers: HeaderList = field(repr=False)
     counts: Mapping[str, int]
     done: int
     values: tuple[str | None, ...] = field(repr=False)
@@ -69,11 +81,18 @@ class _Bench:
         self.counts: dict[str, int] = {}
         self.done = 0
         self.binds: dict[str, str] = {}
-        self.taken: set[Path] = set()
+        self.steps: tuple[Step, ...] = ()
+        self._names: Counter[Path] | None = None
 
-    @cached_property
-    def paths(self) -> frozenset[Path]:
-        return frozenset(leaf.path for leaf in self.plan.body_leaves)
+    def begin(self, steps: tuple[Step, ...]) -> None:
+        """From here on the steps of one document: names of body and query have nothing to do with each other."""
+        self.steps, self._names = steps, None
+
+    @property
+    def names(self) -> Counter[Path]:
+        if self._names is None:
+            self._names = _names(self.steps)
+        return self._names
 
     def scope(self, step: Step) -> Scope:
         rule = step.rule
@@ -109,19 +128,21 @@ class _Bench:
     def carry(self, step: Step) -> Value | None:
         """What the leaf becomes; None if it stays as it is."""
         treatment = step.treatment
-        value = None if treatment is Treatment.ALLOWED else self.carried(step)
-        self.count(treatment.value)
+        value, word = (None, treatment.value) if treatment is Treatment.ALLOWED else self.carried(step)
+        self.count(word)
         self.done += 1
         return value
 
-    def carried(self, step: Step) -> Value | None:
+    def carried(self, step: Step) -> tuple[Value | None, str]:
+        """What the leaf becomes, and the word it is counted under."""
+        word = step.treatment.value
         try:
-            return _DO[step.treatment](self, step)
+            return _DO[step.treatment](self, step), word
         except Refusal as refusal:
             if refusal.code != "value_refused" or step.rule.on_error is OnError.REFUSE:
                 raise
-            self.count(f"could not be {step.treatment.value}")
-            return DROP if step.rule.on_error is OnError.DROP else Value(REDACTED)
+            instead = DROP if step.rule.on_error is OnError.DROP else Value(redaction_of(step))
+            return instead, f"could not be {word}"
 
     def count(self, word: str) -> None:
         self.counts[word] = self.counts.get(word, 0) + 1
@@ -131,7 +152,7 @@ class _Bench:
 
     def convert(self, step: Step) -> Value:
         """One of the forms that cannot be turned back, in the value's own place."""
-        return Value(self.written(step, FORM_OF[step.rule.action], step.leaf.text))
+        return Value(self.written(step, FORM_OF[step.rule.action], step.leaf))
 
     def encrypt(self, step: Step) -> Value | None:
         opened = None
@@ -141,32 +162,32 @@ class _Bench:
         if not step.classified:
             self.count("unclassified")
         if step.rule.write:
-            return self.companions(step, step.leaf.text if opened is None else opened.text)
-        return Value(self.token(step, step.leaf.text)) if opened is None else None
+            return self.companions(step, opened)
+        return Value(self.token(step, step.leaf)) if opened is None else None
 
-    def companions(self, step: Step, text: str) -> Value:
-        """Several members in the place of one, each a form of the same value."""
+    def companions(self, step: Step, opened: Value | None) -> Value:
+        """Several members in the place of one, each a form of the same value. A token that opens stays as the token."""
         path = step.leaf.path
-        for name, _ in step.rule.write:
-            place = (*path[:-1], name)
-            if not isinstance(path[-1], str) or place in self.taken or (place in self.paths and place != path):
-                raise Refusal("value_refused")  # two members of one name: which one a reader takes is anybody's guess
-            self.taken.add(place)
-        members = tuple((name, self.written(step, form, text)) for name, form in step.rule.write)
-        return Value("", Kind.STRING, members)
+        above = path[:-1]
+        if not isinstance(path[-1], str) or any(self.names[*above, name] > 1 for name, _ in step.rule.write):
+            raise Refusal("value_refused")  # two members of one name: which one a reader takes is anybody's guess
+        members = []
+        for name, form in step.rule.write:
+            stays = opened is not None and form is Form.TOKEN
+            members.append((name, step.leaf.text if stays else self.written(step, form, opened or step.leaf)))
+        return Value("", Kind.STRING, tuple(members))
 
-    def written(self, step: Step, form: Form, text: str) -> str:
-        """`text` in one of the forms its class knows. Refusal `value_refused` if it cannot be written so."""
+    def written(self, step: Step, form: Form, source: Source) -> str:
+        """`source` in one of the forms its class knows. Refusal `value_refused` if it cannot be written so."""
         try:
-            return _WRITE[form](self, step, text)
+            return _WRITE[form](self, step, source)
         except ValueError:
             raise Refusal("value_refused") from None
 
-    def token(self, step: Step, text: str) -> str:
+    def token(self, step: Step, source: Source) -> str:
         data_class, key = self.key(step, Form.TOKEN)
-        leaf = step.leaf
         # An empty object or array has no value to hide but may not stay: a constant stands for it.
-        kind, text = ("l", "null") if leaf.kind is Kind.EMPTY else (_KIND_LETTER[leaf.kind], text)
+        kind, text = ("l", "null") if source.kind is Kind.EMPTY else (_KIND_LETTER[source.kind], source.text)
         try:
             if data_class.deterministic:
                 return field_token.seal_equal(key, text, self.scope(step))
@@ -187,36 +208,37 @@ class _Bench:
     def forms(self, step: Step) -> Forms:
         return step.rule.data_class.forms if step.rule.data_class else Forms()
 
-    def mask(self, step: Step, text: str) -> str:
+    def mask(self, step: Step, source: Source) -> str:
         mask = self.forms(step).mask
         if mask is None:
             raise Refusal("value_refused")
-        return mask.apply(text)
+        # As many stars as "false" has letters would say which literal it is.
+        return MASK if source.kind is Kind.LITERAL else mask.apply(source.text)
 
-    def redaction(self, step: Step, _text: str) -> str:
-        text = self.forms(step).redaction
-        return REDACTED if text is None else text
+    def redaction(self, step: Step, _source: Source) -> str:
+        return redaction_of(step)
 
-    def index(self, step: Step, text: str) -> str:
+    def index(self, step: Step, source: Source) -> str:
         form = self.forms(step).index
         if form is None:
             raise Refusal("value_refused")
         _, key = self.key(step, Form.INDEX)
-        return blind_index(key, form.normaliser.apply(text), self.scope(step), form.bits, form.spelling)
+        text = form.normaliser.apply(_findable(source))
+        return blind_index(key, text, self.scope(step), form.bits, form.spelling)
 
-    def hash(self, step: Step, text: str) -> str:
+    def hash(self, step: Step, source: Source) -> str:
         normaliser = self.forms(step).hash_of
         if normaliser is None:
             raise Refusal("value_refused")
         _, key = self.key(step, Form.HASH)
-        return keyed_hash(key, normaliser.apply(text), self.scope(step))
+        return keyed_hash(key, normaliser.apply(_findable(source)), self.scope(step))
 
-    def format_preserving(self, step: Step, text: str) -> str:
+    def format_preserving(self, step: Step, source: Source) -> str:
         alphabet = self.forms(step).alphabet
         if alphabet is None:
             raise Refusal("value_refused")
         _, key = self.key(step, Form.FORMAT_PRESERVING)
-        return format_preserving.encrypt(key, text, self.scope(step), alphabet)
+        return format_preserving.encrypt(key, _findable(source), self.scope(step), alphabet)
 
     def reveal(self, step: Step) -> Value:
         value = self.opened(step)
@@ -225,7 +247,30 @@ class _Bench:
         return value
 
     def reveal_masked(self, step: Step) -> Value:
-        return Value(self.mask(step, self.reveal(step).text))
+        return Value(self.mask(step, self.reveal(step)))
+
+
+def _names(steps: Iterable[Step]) -> Counter[Path]:
+    """How often each name stands in a document, with the names that companions add and those of containers."""
+    found: Counter[Path] = Counter()
+    for step in steps:
+        path, rule = step.leaf.path, step.rule
+        found.update(path[:depth] for depth in range(1, len(path) + (rule.action is not Action.DROP)))
+        found.update((*path[:-1], name) for name, _ in rule.write if name != path[-1])
+    return found
+
+
+def redaction_of(step: Step) -> str:
+    """What stands for a value that is redacted, or that could not be treated: the text of its class if it has one."""
+    text = step.rule.data_class.forms.redaction if step.rule.data_class else None
+    return REDACTED if text is None else text
+
+
+def _findable(source: Source) -> str:
+    """The text of `source`. ValueError if there are too few values of its type to hide which one it is."""
+    if source.kind in _TOO_FEW:
+        raise ValueError("a literal or an empty container has no lookup value")
+    return source.text
 
 
 _DO: Mapping[Treatment, Callable[[_Bench, Step], Value | None]] = {
@@ -239,7 +284,7 @@ _DO: Mapping[Treatment, Callable[[_Bench, Step], Value | None]] = {
     Treatment.REVEALED: _Bench.reveal,
     Treatment.REVEALED_MASKED: _Bench.reveal_masked,
 }
-_WRITE: Mapping[Form, Callable[[_Bench, Step, str], str]] = {
+_WRITE: Mapping[Form, Callable[[_Bench, Step, Source], str]] = {
     Form.TOKEN: _Bench.token,
     Form.MASK: _Bench.mask,
     Form.REDACTION: _Bench.redaction,
@@ -255,19 +300,26 @@ def carry_out(plan: Plan, keys: Keyset, tenant: str, region: str, entropy: Calla
     Raises Refusal: `token_refused`, `bind_missing`, `value_refused`, `key_unavailable`.
     """
     bench = _Bench(plan, keys, tenant, region, entropy)
-    body, body_values = _document(bench, plan.body, plan.body_steps)
-    query, query_values = _document(bench, plan.query, plan.query_steps)
-    form = plan.body.form if plan.body else ""
-    return Carried(plan, form, body, query.decode(), bench.counts, bench.done, body_values + query_values)
+    parts = {"body": b"", "query": b"", "path": b""}
+    headers: HeaderList = ()
+    form = ""
+    values: tuple[str | None, ...] = ()
+    for document, steps in plan.steps_by_document():
+        part = part_of(document.form)
+        parts[part], own = _document(bench, document, steps)
+        values += own
+        if part == "body":
+            form = document.form
+        elif part == "header":
+            headers = field_values(document, own)
+    query, path = parts["query"].decode(), parts["path"].decode()
+    return Carried(plan, form, parts["body"], query, path, headers, bench.counts, bench.done, values)
 
 
-def _document(
-    bench: _Bench, document: Document | None, steps: tuple[Step, ...]
-) -> tuple[bytes, tuple[str | None, ...]]:
-    if document is None:
-        return b"", ()
+def _document(bench: _Bench, document: Document, steps: tuple[Step, ...]) -> tuple[bytes, tuple[str | None, ...]]:
     if not steps:
         return document.source.encode(), ()
+    bench.begin(steps)
     changes: dict[int, Value] = {}
     values: list[str | None] = []
     for index, step in enumerate(steps):
@@ -275,7 +327,8 @@ def _document(
         if value is not None:
             changes[index] = value
         values.append(_shown(step, value))
-    return render(document, changes), tuple(values)
+    # Header fields have no text to change: they are written from the values.
+    return (b"" if document.form == "header" else render(document, changes)), tuple(values)
 
 
 def _shown(step: Step, value: Value | None) -> str | None:

@@ -14,6 +14,7 @@ from proxy.policy.rules import (
     Action,
     Call,
     Direction,
+    OnError,
     PathTemplate,
     Phase,
     Policy,
@@ -23,11 +24,12 @@ from proxy.policy.rules import (
     RuleSet,
     is_segment,
 )
-from proxy.policy.selector import Table
+from proxy.policy.selector import PARTS, Table, part_of
 from proxy.source.problem import Place, Problem, Problems
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _VARIABLE = re.compile(r"\{[a-z][a-z0-9_]{0,31}\}", re.ASCII)
+BODY_FORMS = frozenset({"xml", "json", "form"})
 _MAX_EXTENDS = 8
 # Where WeChat's API takes the person a message is for. A follower's id may be revealed there and nowhere else.
 ADDRESSEES = frozenset({"touser", "openid", "ToUserName"})
@@ -142,6 +144,7 @@ class _Compiler:
             self.problem(message.place, "match-malformed", f'"{message.name}" does not say which call it is', fix)
             return None
         request, response = (self.rule_set(message, phase) for phase in Phase)
+        self.check_path(message, template, request)
         return Call(message.direction, method, template, request, response)
 
     def check_overlap(self, calls: list[tuple[Place, Call]]) -> None:
@@ -152,39 +155,65 @@ class _Compiler:
 
     def rule_set(self, message: WrittenMessage, phase: Phase) -> RuleSet:
         own = message.rules.get(phase, [])
-        forms = {rule.selector.form for rule in own if rule.selector} - {"query"}
+        forms = {rule.selector.form for rule in own if rule.selector} & BODY_FORMS
         if len(forms) > 1:
-            self.problem(message.place, "forms-mixed", f'"{message.name}" mixes xml: and json: selectors')
+            self.problem(message.place, "forms-mixed", f'"{message.name}" mixes selectors of several kinds of body')
         form = min(forms, default="")
         inherited = [
             rule
             for entry in self.common
             if entry.direction is message.direction
             for rule in entry.rules.get(phase, [])
-            if rule.selector and rule.selector.form in (form, "query")
+            if rule.selector and (rule.selector.form == form or rule.selector.form not in BODY_FORMS)
         ]
         return self.build(message.name, message.direction, phase, form, own, inherited)
 
     def build(
         self, name: str, direction: Direction, phase: Phase, form: str, own: list[Rule], inherited: list[Rule]
     ) -> RuleSet:
-        body: Table[Rule] = Table()
-        query: Table[Rule] = Table()
+        tables: dict[str, Table[Rule]] = {part: Table() for part in PARTS}
         kept: list[Rule] = []
         for rule in own:
             if rule.selector:
-                other = (query if rule.selector.form == "query" else body).add(rule.selector.pattern, rule)
+                other = tables[part_of(rule.selector.form)].add(rule.selector.pattern, rule)
                 if other:
                     self.problem(rule.place, "rule-duplicate", f"the same field has a rule at {other.place}")
                 kept.append(rule)
-        for rule in inherited:  # the message's own word goes before what is common to all
-            table = query if rule.selector and rule.selector.form == "query" else body
-            if rule.selector and table.add(rule.selector.pattern, rule) is None:
-                kept.append(rule)
-        rules = RuleSet(name, direction, phase, form, body, query, tuple(kept))
+        # The message's own word goes before what is common to all.
+        kept += [
+            rule
+            for rule in inherited
+            if rule.selector and tables[part_of(rule.selector.form)].add(rule.selector.pattern, rule) is None
+        ]
+        rules = RuleSet(name, direction, phase, form, tables, tuple(kept))
+        self.check_parts(rules, own)
         self.check_binds(rules)
         self.check_reveals(rules)
         return rules
+
+    def check_parts(self, rules: RuleSet, own: list[Rule]) -> None:
+        """Rules of parts that this phase of this direction does not have never apply, and nobody would be told."""
+        has_head = rules.phase is Phase.REQUEST and rules.direction is not Direction.INBOUND
+        for rule in own:
+            part = part_of(rule.selector.form) if rule.selector else "body"
+            if part != "body" and not has_head:
+                message = f"there is no {part} in {rules.direction.value} {rules.phase.value}s"
+                self.problem(rule.place, "part-missing", message, "remove the rule")
+            if part == "path" and (rule.action is Action.DROP or rule.write or rule.on_error is OnError.DROP):
+                self.problem(rule.place, "path-action", "a variable of a path cannot be dropped or become several")
+
+    def check_path(self, message: WrittenMessage, template: PathTemplate, request: RuleSet) -> None:
+        """Every variable has its rule: what stands in a path is a value like any other."""
+        names = {name for name in template.names if name}
+        for name in sorted(names):
+            if request.tables["path"].find((name,)) is None:
+                fix = f'add "path:{name}: allow", or what it is'
+                text = f'the variable {{{name}}} of "{message.name}" has no rule'
+                self.problem(message.place, "path-unmatched", text, fix)
+        for rule in message.rules.get(Phase.REQUEST, []):
+            if rule.selector and rule.selector.form == "path" and rule.selector.pattern[0] not in names:
+                text = f'the path of "{message.name}" has no {{{rule.selector.pattern[0]}}}'
+                self.problem(rule.place, "path-unknown", text)
 
     def check_binds(self, rules: RuleSet) -> None:
         names = {rule.datum for rule in rules.rules if rule.datum}
@@ -198,6 +227,10 @@ class _Compiler:
 
     def check_reveals(self, rules: RuleSet) -> None:
         for rule in rules.rules:
+            if rule.write and (rules.direction, rules.phase) in REVEALING:
+                # A mask beside a token is made of what the token says: towards anybody but the CRM that is to reveal.
+                message = f'"write" is for what the CRM stores, not for {rules.direction.value} {rules.phase.value}s'
+                self.problem(rule.place, "write-action", message)
             if rule.reveal is None:
                 continue
             if (rules.direction, rules.phase) not in REVEALING:
@@ -277,11 +310,12 @@ def _path_template(path: str) -> PathTemplate | None:
     if not path.startswith("/") or len(path) > 512:
         return None
     segments: list[str | None] = []
+    names: list[str | None] = []
     for segment in path.split("/")[1:]:
-        if _VARIABLE.fullmatch(segment):
-            segments.append(None)
-        elif is_segment(segment):
-            segments.append(segment)
-        else:
+        variable = _VARIABLE.fullmatch(segment)
+        if not variable and not is_segment(segment):
             return None
-    return PathTemplate(tuple(segments))
+        segments.append(None if variable else segment)
+        names.append(segment[1:-1] if variable else None)
+    variables = [name for name in names if name]
+    return PathTemplate(tuple(segments), tuple(names)) if len(set(variables)) == len(variables) else None

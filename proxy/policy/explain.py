@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose
+from proxy.document.head import read_path
 from proxy.document.tree import Document, Path
-from proxy.policy.carry_out import Carried, Keyset, carry_out
+from proxy.policy.carry_out import Carried, Keyset, carry_out, redaction_of
 from proxy.policy.plan import Plan, Step, Treatment, draft_plan
-from proxy.policy.rules import Direction, Phase, Policy, Reveal, RuleSet
+from proxy.policy.rules import Direction, OnError, Phase, Policy, Reveal, RuleSet
 from proxy.refusal import TABLE, Refusal
 from proxy.source.problem import Place
 
@@ -108,7 +109,7 @@ def explain(
 
     Raises Refusal `document_type` or `document_malformed` if there is nothing to make rows of.
     """
-    plan = draft_plan(policy, rules, body, occasion.query, occasion.role)
+    plan = draft_plan(policy, rules, body, occasion.query, occasion.role, _head(policy, rules, occasion))
     codes = [step.code for step in plan.steps]
     carried, refusal = None, next((code for code in codes if code), "")
     if not refusal:
@@ -118,12 +119,17 @@ def explain(
             refusal = error.code
             codes = [_code_of(plan, index, keys, entropy) for index in range(len(plan.steps))]
     values: tuple[str | None, ...] = carried.values if carried else (None,) * len(codes)
-    forms = [rules.form] * len(plan.body_steps) + ["query"] * len(plan.query_steps)
+    forms = [document.form for document in plan.documents for _ in document.leaves]
     rows = tuple(
         _row(form, step, value, code, occasion.role)
         for form, step, value, code in zip(forms, plan.steps, values, codes, strict=True)
     )
     return Explanation(rules, rows, refusal, carried)
+
+
+def _head(policy: Policy, rules: RuleSet, occasion: Occasion) -> tuple[Document, ...]:
+    call = policy.find_call(occasion.direction, occasion.method, occasion.path)
+    return () if call is None or call.request is not rules else (read_path(occasion.path, call.path.names),)
 
 
 def _with(plan: Plan, change: Callable[[Step], Step]) -> Plan:
@@ -164,19 +170,32 @@ _WHY = {
     Treatment.ALLOWED: "the rule says allow",
     Treatment.DROPPED: "the rule says drop",
     Treatment.MASKED: "the class masks",
+    Treatment.REDACTED: "the class redacts",
+    Treatment.HASHED: "the class hashes",
+    Treatment.INDEXED: "the class indexes",
+    Treatment.FORMAT_PRESERVED: "the class encrypts and keeps the format",
     Treatment.REVEALED: "opened for {role}",
     Treatment.REVEALED_MASKED: "opened and masked for {role}",
 }
 
 
+def _given_up(step: Step, value: str | None) -> bool:
+    """Whether `value` stands where the rule could not be carried out."""
+    if step.rule.on_error is OnError.REFUSE or step.treatment in (Treatment.DROPPED, Treatment.REDACTED):
+        return False
+    return value == (None if step.rule.on_error is OnError.DROP else redaction_of(step))
+
+
 def _why(step: Step, value: str | None, role: str) -> str:
     who = f'role "{role}"' if role else "a caller of no named role"
+    if _given_up(step, value):
+        return f"the value could not be {step.treatment.value}; on_error says {step.rule.on_error.value}"
     if step.treatment is not Treatment.ENCRYPTED:
         return _WHY[step.treatment].format(role=who)
     if not step.classified:
         return "no rule knows it; the policy encrypts such fields"
     if step.token is not None and value is not None:
-        stays = value == step.leaf.text
+        stays = step.rule.write or value == step.leaf.text
         return "is a token already and stays" if stays else "looks like a token but does not open: it is clear text"
     if step.rule.reveal_for(role) is Reveal.KEEP:
         return f"{who} gets no more than the token"
@@ -187,7 +206,7 @@ def selector_of(form: str, path: Path) -> str:
     """The selector of one leaf, as an author would write it."""
     if form == "json":
         return "json:$" + "".join(_json_segment(segment) for segment in path)
-    return ("xml:/" if form == "xml" else "query:") + "/".join(str(segment) for segment in path)
+    return ("xml:/" if form == "xml" else f"{form}:") + "/".join(str(segment) for segment in path)
 
 
 def _json_segment(segment: str | int) -> str:

@@ -6,6 +6,7 @@ A plan names the keys it needs, so that the conductor can fetch exactly those, a
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ from proxy.crypto import field_token
 from proxy.crypto.data_key import Purpose
 from proxy.crypto.field_token import Parsed, TokenError
 from proxy.document.query import read_query
-from proxy.document.tree import Document, Leaf
+from proxy.document.tree import Document, Kind, Leaf
 from proxy.policy.rules import UNCLASSIFIED, Action, Policy, Reveal, Rule, RuleSet
+from proxy.policy.selector import part_of
 from proxy.refusal import Refusal
 from proxy.source.problem import Place
 
@@ -68,30 +70,34 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps for the body's leaves and for the query's, in the order of the leaves: one each, without exception."""
+    """Steps for the leaves of all parts of a message, in the order of documents and leaves: one each."""
 
     policy: str
     revision: str
     rules: RuleSet
-    body: Document | None
-    query: Document
+    documents: tuple[Document, ...]
     steps: tuple[Step, ...]
 
     @property
-    def body_leaves(self) -> tuple[Leaf, ...]:
-        return self.body.leaves if self.body else ()
+    def body(self) -> Document | None:
+        return next((item for item in self.documents if part_of(item.form) == "body"), None)
+
+    def steps_by_document(self) -> Iterator[tuple[Document, tuple[Step, ...]]]:
+        """Each document with the steps of its leaves."""
+        start = 0
+        for document in self.documents:
+            end = start + len(document.leaves)
+            yield document, self.steps[start:end]
+            start = end
 
     @property
     def body_steps(self) -> tuple[Step, ...]:
-        return self.steps[: len(self.body_leaves)]
-
-    @property
-    def query_steps(self) -> tuple[Step, ...]:
-        return self.steps[len(self.body_leaves) :]
+        """The body comes first."""
+        return self.steps[: len(self.body.leaves)] if self.body else ()
 
     def complete(self) -> bool:
         """Whether every leaf has its step."""
-        return len(self.steps) == len(self.body_leaves) + len(self.query.leaves)
+        return len(self.steps) == sum(len(document.leaves) for document in self.documents)
 
     def groups_needed(self) -> set[tuple[str, Purpose]]:
         """Class group and purpose of every key something will be sealed with."""
@@ -106,29 +112,37 @@ class Plan:
         return {step.token.key_id for step in self.steps if step.token}
 
 
-def make_plan(policy: Policy, rules: RuleSet, body: Document | None, query: str, role: str) -> Plan:
-    """Decides every leaf of `body` and every parameter of `query` for a caller of `role`.
+def make_plan(
+    policy: Policy, rules: RuleSet, body: Document | None, query: str, role: str, head: tuple[Document, ...] = ()
+) -> Plan:
+    """Decides every leaf of `body`, every parameter of `query` and every leaf of `head` (path variables, declared
+    header fields) for a caller of `role`.
 
     Raises Refusal: `document_type` (the body is of another form than the rules), `field_unknown`, `field_refused`,
     `role_forbidden`, `clear_value_refused`, `document_malformed` (the query).
     """
-    plan = draft_plan(policy, rules, body, query, role)
+    plan = draft_plan(policy, rules, body, query, role, head)
     for step in plan.steps:
         if step.code:
             raise Refusal(step.code)
     return plan
 
 
-def draft_plan(policy: Policy, rules: RuleSet, body: Document | None, query: str, role: str) -> Plan:
+def draft_plan(
+    policy: Policy, rules: RuleSet, body: Document | None, query: str, role: str, head: tuple[Document, ...] = ()
+) -> Plan:
     """Like `make_plan`, but a refused leaf is a step that says so: what explain shows."""
     if body is not None and body.form != rules.form:
         raise Refusal("document_type")
-    parameters = read_query(query)
-    leaves = body.leaves if body else ()
-    # A parameter is never treated as `unmatched` says: an upstream acts on what it does not know.
-    steps = [_step(rules, leaf, rules.body.find(leaf.path), role, policy.unmatched) for leaf in leaves]
-    steps += [_step(rules, leaf, rules.query.find(leaf.path), role, Action.REFUSE) for leaf in parameters.leaves]
-    return Plan(policy.name, policy.revision, rules, body, parameters, tuple(steps))
+    documents = (read_query(query), *head) if body is None else (body, read_query(query), *head)
+    steps: list[Step] = []
+    for document in documents:
+        part = part_of(document.form)
+        # Only of a body may something be unknown and encrypted: an upstream acts on parameters it is given.
+        unmatched = policy.unmatched if part == "body" else Action.REFUSE
+        table = rules.tables[part]
+        steps += [_step(rules, leaf, table.find(leaf.path), role, unmatched) for leaf in document.leaves]
+    return Plan(policy.name, policy.revision, rules, documents, tuple(steps))
 
 
 _NOWHERE = Place("", 0, 0)
@@ -158,9 +172,16 @@ def _reveal_step(leaf: Leaf, rule: Rule, token: Parsed | None, role: str) -> Ste
         return Step(leaf, Treatment.REFUSED, rule, code="role_forbidden")
     if reveal is Reveal.KEEP:  # must still be a token: a clear value is protected like one that is written
         return Step(leaf, Treatment.ENCRYPTED, rule, token)
+    if token is None and _says_nothing(leaf):
+        return Step(leaf, Treatment.ALLOWED, rule)
     if token is None:
         return Step(leaf, Treatment.REFUSED, rule, code="clear_value_refused")
     return Step(leaf, Treatment.REVEALED if reveal is Reveal.PLAIN else Treatment.REVEALED_MASKED, rule, token)
+
+
+def _says_nothing(leaf: Leaf) -> bool:
+    """null and the empty text: a field nobody filled in, and nothing that could be hidden."""
+    return (leaf.kind is Kind.LITERAL and leaf.text == "null") or (leaf.kind is Kind.STRING and not leaf.text)
 
 
 def _token(text: str) -> Parsed | None:

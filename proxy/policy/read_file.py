@@ -198,12 +198,17 @@ class PolicyReader:
         def problem(code: str, message: str, fix: str = "", *, warning: bool = False) -> None:
             self.problems.append(Problem(key.place, code, message, fix, warning))
 
-        if rule.action is Action.ENCRYPT and not rule.datum:
-            problem("as-missing", f'the rule for "{key.text}" encrypts but does not say as what', 'add "as: NAME"')
+        if rule.keyed and not rule.datum:
+            problem("as-missing", f'the rule for "{key.text}" uses a key but does not say as what', 'add "as: NAME"')
         if rule.action is not Action.ENCRYPT and (rule.binds or rule.reveal is not None):
             problem("reveal-action", '"bind" and "reveal" go with a class that encrypts only')
         if rule.write and (rule.action is not Action.ENCRYPT or rule.reveal is not None):
             problem("write-action", '"write" goes with a class that encrypts, and not with "reveal"')
+        if rule.selector and rule.write and not _has_siblings(rule.selector):
+            fix = "name one field of a JSON object, one element or one parameter"
+            problem("write-place", f'"{key.text}" is no place for several names', fix)
+        if rule.on_error is not OnError.REFUSE and rule.action not in FORM_OF:
+            problem("on-error-action", f'"on_error" says nothing of {rule.action.value}, which cannot fail', 'remove it')
         if rule.selector is None or rule.action is not Action.ALLOW:
             return
         if rule.selector.has_wildcard:
@@ -240,6 +245,11 @@ class PolicyReader:
         except ValueError as error:
             self.problems.append(Problem(key.place, "selector-malformed", str(error)))
             return None
+
+
+def _has_siblings(selector: Selector) -> bool:
+    """Whether other names can stand beside what `selector` points at."""
+    return selector.form != "header" and isinstance(selector.pattern[-1], str)
 
 
 def read_extends(data: bytes, file: str) -> list[tuple[Place, str]]:

@@ -70,8 +70,12 @@ def _alphabet(section: Section) -> Alphabet | None:
     node = section.take("alphabet")
     if node is None:
         return None
-    text = section.as_text(node, "alphabet") or ""
+    text = section.as_text(node, "alphabet")
+    if text is None:
+        return None
     try:
+        if not text.isprintable():
+            raise ValueError("it has characters that cannot be seen")
         return Alphabet(_ALPHABETS.get(text, text))
     except ValueError as error:
         section.problem(node.place, "wrong-value", f'"alphabet": {error}')

@@ -120,6 +120,12 @@ class Rule:
         purposes = {data_class.purpose(form) for form in forms} - {None}
         return frozenset((data_class.group, purpose) for purpose in purposes if purpose)
 
+    @property
+    def keyed(self) -> bool:
+        """Whether the value's own form takes a key, and with it the datum's name."""
+        form = FORM_OF.get(self.action)
+        return form is not None and (self.data_class is None or self.data_class.purpose(form) is not None)
+
     def reveal_for(self, role: str) -> Reveal | None:
         """What `role` may see; None if the rule says nothing for it."""
         if self.reveal is None:
@@ -129,15 +135,20 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """The rules of one message in one phase. `form` of its body: xml, json, or empty for none."""
+    """The rules of one message in one phase. `form` of its body: xml, json, form, or empty for none; `tables`: by part
+    of the message."""
 
     name: str
     direction: Direction
     phase: Phase
     form: str
-    body: Table[Rule]
-    query: Table[Rule]
+    tables: Mapping[str, Table[Rule]]
     rules: tuple[Rule, ...]
+
+    @property
+    def declared_fields(self) -> frozenset[str]:
+        """Names of the header fields that have rules."""
+        return frozenset(str(segment) for segment in self.tables["header"].below)
 
     @property
     def from_wechat(self) -> bool:
@@ -156,10 +167,12 @@ def is_segment(text: str) -> bool:
 class PathTemplate:
     """`/services/data/{version}/sobjects/Case`: literal segments and, as None, variable ones.
 
-    What stands in a variable goes on in clear; its alphabet is bounded to what ids are made of.
+    `names`: of the variable segments, None for the literal ones. What stands in a variable is bounded to what ids are
+    made of.
     """
 
     segments: tuple[str | None, ...]
+    names: tuple[str | None, ...] = ()
 
     def matches(self, segments: tuple[str, ...]) -> bool:
         return len(segments) == len(self.segments) and all(

@@ -2,7 +2,10 @@
 
     xml:/xml/SendPicsInfo/PicList/item      element names from the root; repeated elements are all meant
     json:$.data[*]['first name']            RFC 9535 names, indexes and `*`; no filters, slices or descendants
+    form:phone                              a parameter of an urlencoded body
     query:access_token                      a query parameter
+    path:id                                 a variable of the path template, {id}
+    header:if-match                         a header field of a request, lower-case
 
 Specificity is read from left to right: a name or index comes before `*`. Two different patterns of the same leaf are
 therefore never equal; the same pattern twice is a compile error.
@@ -15,6 +18,13 @@ import re
 from dataclasses import dataclass, field
 
 from proxy.document.tree import Path
+
+# They say where a message ends, where it goes, who keeps the connection and who asks.
+GATEWAYS_OWN = frozenset(
+    {"host", "authorization", "cookie", "content-length", "content-type", "content-encoding"}
+    | {"transfer-encoding", "connection", "keep-alive", "proxy-connection", "upgrade"}
+    | {"te", "trailer", "expect", "accept-encoding"}
+)
 
 
 class Any_(enum.Enum):
@@ -37,7 +47,7 @@ _JSON_SEGMENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """`form`: xml, json or query."""
+    """`form`: xml, json or form for a body; query, path or header."""
 
     form: str
     pattern: Pattern
@@ -52,7 +62,7 @@ def parse_selector(text: str) -> Selector:
     """ValueError with a sentence for the author if `text` is no selector."""
     form, colon, rest = text.partition(":")
     if not colon or form not in _PARSERS:
-        raise ValueError("a selector begins with xml:, json: or query:")
+        raise ValueError(f"a selector begins with one of {', '.join(f'{form}:' for form in _PARSERS)}")
     return Selector(form, _PARSERS[form](rest), text)
 
 
@@ -90,13 +100,31 @@ def _segment(match: re.Match[str]) -> Segment:
     return next(match[group] for group in ("name", "single", "double") if match[group] is not None)
 
 
-def _query(rest: str) -> Pattern:
+def _name(rest: str) -> Pattern:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", rest, re.ASCII):
-        raise ValueError("a query: selector names one parameter")
+        raise ValueError("a form: or query: selector names one parameter")
     return (rest,)
 
 
-_PARSERS = {"xml": _xml, "json": _json, "query": _query}
+def _variable(rest: str) -> Pattern:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", rest, re.ASCII):
+        raise ValueError("a path: selector names a variable of the path, without its braces")
+    return (rest,)
+
+
+def _field(rest: str) -> Pattern:
+    if not re.fullmatch(r"[a-z0-9-]{1,64}", rest, re.ASCII) or rest in GATEWAYS_OWN:
+        raise ValueError("a header: selector names a field in lower case, none of the connection's or wxgate's own")
+    return (rest,)
+
+
+_PARSERS = {"xml": _xml, "json": _json, "form": _name, "query": _name, "path": _variable, "header": _field}
+PARTS = ("body", "query", "path", "header")
+
+
+def part_of(form: str) -> str:
+    """In which part of a message a form stands."""
+    return form if form in PARTS else "body"
 
 
 @dataclass(slots=True)

@@ -263,9 +263,11 @@ class Supervisor:
     def warnings(self) -> list[str]:
         """What somebody must look at while the gateway goes on with what it has: the old configuration stays good."""
         found = [f"reload failed: {self.reload_problem}"] if self.reload_problem else []
-        for record in self.workers.values():
-            if record.ready and record.generation != self.loaded.generation:
-                found.append(f"worker {record.slot} has not taken up the new configuration")
+        found += [
+            f"worker {record.slot} has not taken up the new configuration"
+            for record in self.workers.values()
+            if record.ready and record.generation != self.loaded.generation
+        ]
         found += [
             f"certificate {name} has expired or cannot be read" for name, left in self.certificates() if left <= 0
         ]

@@ -46,7 +46,7 @@ def read_body(body: bytes) -> Document:
     first = body.lstrip(b" \t\r\n")[:1]
     if first == b"<":
         return read_xml(body)
-    if first == b"{":
+    if first in (b"{", b"["):
         return read_json(body)
     raise Refusal("document_type" if first else "document_malformed")
 

@@ -33,7 +33,7 @@ def test_the_shipped_policies_are_right_and_their_tests_hold() -> None:
     result = check(*sorted((ROOT / "policies").glob("*.yaml")))
     assert result.exit_code == 0
     assert re.search(r"wechat-crm\.yaml: ok, revision [0-9a-f]{16}, messages: 10, 2 tests hold", result.output)
-    assert result.output.count("\n") == 2
+    assert result.output.count("\n") == len(list((ROOT / "policies").glob("*.yaml")))
 
 
 def test_the_policy_in_the_documentation_is_right(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_every_field_of_a_push_is_one_row_with_its_rule() -> None:
     content = found[4]
     assert re.fullmatch(r"wg1\.[\w-]{8}… \(\d+ characters\)", content[1])
     assert content[2:5] == ["encrypted", "follower.message", "follower.message"]
-    assert content[5] == f"{CRM}:25:7"
+    assert content[5] == f"{CRM}:31:7"
     assert found[0][1:] == [
         '"gh_10f6c3c3ac5a"',
         "allowed",

@@ -11,7 +11,7 @@ from proxy.document.query import read_query
 from proxy.document.tree import DROP, MAX_LEAVES, Change, Kind, Value, render
 from proxy.refusal import Refusal
 
-PLAIN = string.ascii_letters + string.digits + "._~!$'()*,;:@/?-"
+PLAIN = string.ascii_letters + string.digits + "._~!$'()*,:@/?-"
 texts = st.text(max_size=8).filter(lambda text: "\0" not in text and not text.startswith("\ufeff"))
 
 

@@ -54,6 +54,7 @@ messages:
   - name: read
     direction: agent
     match: {method: GET, path: '/read/{id}'}
+    request: {'path:id': allow}
     response:
       json:$.text: {class: words, as: agent.text, reveal: {agent: plain, analyst: mask, clerk: keep}}
 """

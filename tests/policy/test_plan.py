@@ -227,7 +227,8 @@ TOKEN = "wg1." + "A" * 80
 
 
 def ruled(rules_text: str, *, direction: str = "agent", phase: str = "request", unmatched: str = "refuse") -> House:
-    text = CLASSES.replace("UNMATCHED", unmatched) + CALL.replace("DIRECTION", direction).replace("PHASE", phase)
+    call = CALL if phase == "request" else "".join(line for line in CALL.splitlines(True) if "query:" not in line)
+    text = CLASSES.replace("UNMATCHED", unmatched) + call.replace("DIRECTION", direction).replace("PHASE", phase)
     return House(compiled(text + "".join(f"      {line}\n" for line in rules_text.splitlines())))
 
 

@@ -9,7 +9,8 @@ from tests.policy.build import compiled
 CALLS = """
 version: 1
 messages:
-  - {name: read, direction: agent, match: {method: GET, path: '/data/{version}/Case/{id}'}}
+  - {name: read, direction: agent, match: {method: GET, path: '/data/{version}/Case/{id}'},
+     request: {'path:version': allow, 'path:id': allow}}
   - {name: send, direction: outbound, match: {method: POST, path: /cgi-bin/send}, request: {'json:$.a': allow}}
 """
 
