@@ -183,7 +183,8 @@ class HttpLayer(layer.Layer):
         self._head = self._body = None
         if hook.answer is None:
             raise Refusal("not_cleared")
-        yield from self._answer(hook.answer, head.keep_alive and not self._desk.draining())
+        keep_alive = head.keep_alive and not self._desk.draining() and not _is_unproved(hook.answer)
+        yield from self._answer(hook.answer, keep_alive)
 
     def _refuse(self, refused: Refused) -> layer.CommandGenerator[None]:
         yield from self._answer(refused, keep_alive=False)
@@ -206,3 +207,8 @@ class HttpLayer(layer.Layer):
         else:
             self._done = True
             yield commands.CloseConnection(self.context.client)
+
+
+def _is_unproved(reply: ClearedReply | Refused) -> bool:
+    """Whether the caller did not prove who it is. It pays a handshake for its next try: each leaves an audit record."""
+    return isinstance(reply, Refused) and reply.refusal.row.stage in ("admit", "verify")

@@ -98,6 +98,7 @@ class _Compiler:
             {name: item for file in self.files for name, item in file.classes.items()},
             self.tests(),
             tuple(problem for problem in self.problems if problem.warning),
+            tuple(file.file for file in self.files),
         )
         self.check_oracle(policy)
         return policy

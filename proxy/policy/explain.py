@@ -15,6 +15,7 @@ from proxy.document.tree import Document, Path
 from proxy.policy.carry_out import Carried, Keyset, carry_out, redaction_of
 from proxy.policy.plan import Plan, Step, Treatment, draft_plan
 from proxy.policy.rules import Direction, OnError, Phase, Policy, Reveal, RuleSet
+from proxy.policy.transform import Form
 from proxy.refusal import TABLE, Refusal
 from proxy.source.problem import Place
 
@@ -157,7 +158,7 @@ def _row(form: str, step: Step, value: str | None, code: str, role: str) -> Row:
         form,
         step.leaf.path,
         value,
-        Treatment.REFUSED if code else step.treatment,
+        Treatment.REFUSED if code else _became(step, value),
         data_class.name if data_class and named else "",
         rule.datum if named or known else "",
         rule.place if known else None,
@@ -179,11 +180,21 @@ _WHY = {
 }
 
 
+_TOKEN_ONLY = (("", Form.TOKEN),)
+
+
 def _given_up(step: Step, value: str | None) -> bool:
     """Whether `value` stands where the rule could not be carried out."""
     if step.rule.on_error is OnError.REFUSE or step.treatment in (Treatment.DROPPED, Treatment.REDACTED):
         return False
     return value == (None if step.rule.on_error is OnError.DROP else redaction_of(step))
+
+
+def _became(step: Step, value: str | None) -> Treatment:
+    """What a policy test is told: a value that was given up is not what the rule says of others."""
+    if not _given_up(step, value):
+        return step.treatment
+    return Treatment.DROPPED if value is None else Treatment.REDACTED
 
 
 def _why(step: Step, value: str | None, role: str) -> str:
@@ -194,8 +205,8 @@ def _why(step: Step, value: str | None, role: str) -> str:
         return _WHY[step.treatment].format(role=who)
     if not step.classified:
         return "no rule knows it; the policy encrypts such fields"
-    if step.token is not None and value is not None:
-        stays = step.rule.write or value == step.leaf.text
+    if step.token is not None and value is not None and Form.TOKEN in dict(step.rule.write or _TOKEN_ONLY).values():
+        stays = step.leaf.text in value  # perhaps among companions
         return "is a token already and stays" if stays else "looks like a token but does not open: it is clear text"
     if step.rule.reveal_for(role) is Reveal.KEEP:
         return f"{who} gets no more than the token"

@@ -208,7 +208,7 @@ class PolicyReader:
             fix = "name one field of a JSON object, one element or one parameter"
             problem("write-place", f'"{key.text}" is no place for several names', fix)
         if rule.on_error is not OnError.REFUSE and rule.action not in FORM_OF:
-            problem("on-error-action", f'"on_error" says nothing of {rule.action.value}, which cannot fail', 'remove it')
+            problem("on-error-action", f'"on_error" has no meaning beside {rule.action.value}, which cannot fail')
         if rule.selector is None or rule.action is not Action.ALLOW:
             return
         if rule.selector.has_wildcard:

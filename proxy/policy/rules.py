@@ -215,6 +215,8 @@ class Policy:
     classes: Mapping[str, DataClass]
     tests: tuple[PolicyTest, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    files: tuple[str, ...] = ()
+    """The file itself and all it extends, by the names it uses for them."""
 
     @property
     def groups(self) -> frozenset[str]:

@@ -54,6 +54,13 @@ class Settings:
             {Owner(route.tenant, route.region) for route in self.routes}, key=lambda it: (it.tenant, it.region)
         )
 
+    def policy_files(self) -> list[Path]:
+        """Every policy and all they extend."""
+        found = {
+            (self.file.parent / name).parent / file for name, policy in self.policies.items() for file in policy.files
+        }
+        return sorted(found)
+
     @property
     def groups(self) -> list[str]:
         """Class groups the policies name."""

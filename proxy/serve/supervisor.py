@@ -182,18 +182,18 @@ class Supervisor:
         task.add_done_callback(self.spawning.discard)
 
     async def watch(self) -> None:
-        """Stuck workers are killed; changed certificates are taken up."""
-        seen = _certificate_stamp(self.loaded.settings)
+        """Stuck workers are killed; changed certificates and policies are taken up."""
+        seen = _stamp(self.loaded.settings)
         while True:
             await asyncio.sleep(_WATCH)
             for record in self.workers.values():
                 if time.monotonic() - record.beat > _STUCK_AFTER:
                     self.log.write(40, "worker_stuck", worker=record.slot, pid=record.pid)
                     os.kill(record.pid, signal.SIGKILL)
-            now = _certificate_stamp(self.loaded.settings)
+            now = _stamp(self.loaded.settings)
             if now != seen:
                 seen = now
-                self.log.write(20, "certificates_changed")
+                self.log.write(20, "files_changed")
                 self.reload()
 
     # --- what it is told
@@ -346,13 +346,14 @@ def _require_same_shape(old: Settings, new: Settings) -> None:
         )
 
 
-def _certificate_stamp(settings: Settings) -> tuple[tuple[str, int, int], ...]:
+def _stamp(settings: Settings) -> tuple[tuple[str, int, int], ...]:
+    """What tells that a certificate, a key or a policy was changed or replaced."""
     stamps = []
-    for pair in selfcheck.key_pairs(settings):
-        for path in (pair.certificate, pair.key):
-            try:
-                stat = path.stat()
-                stamps.append((str(path), stat.st_mtime_ns, stat.st_ino))
-            except OSError:
-                stamps.append((str(path), 0, 0))
+    pairs = selfcheck.key_pairs(settings)
+    for path in (*settings.policy_files(), *(path for pair in pairs for path in (pair.certificate, pair.key))):
+        try:
+            stat = path.stat()
+            stamps.append((str(path), stat.st_mtime_ns, stat.st_ino))
+        except OSError:
+            stamps.append((str(path), 0, 0))
     return tuple(stamps)

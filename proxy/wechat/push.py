@@ -112,8 +112,11 @@ def verify_push(body: bytes, proof: Proof, account: Account, now: int) -> str | 
 
 
 def _envelope_text(body: bytes) -> str:
-    document = read_body(body)
-    encrypt = document.single("xml", "Encrypt") if document.form == "xml" else document.single("Encrypt")
+    """Before anything is proved: whatever is wrong with the body, it is as good as unsigned."""
+    try:
+        encrypt = field(read_body(body), "Encrypt")
+    except Refusal:
+        raise Refusal("signature_malformed") from None
     if encrypt is None:
         raise Refusal("signature_malformed")
     return encrypt.strip(" \t\r\n")

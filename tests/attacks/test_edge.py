@@ -13,6 +13,8 @@ import pytest
 
 from proxy.edge.listener_settings import Limits
 from proxy.edge.proxy_protocol import caller_address
+from proxy.gateway import Refused
+from proxy.refusal import Audience, Refusal
 from tests.edge.test_proxy_protocol import header
 from tests.support.edge import GET, Edge, cut_in_silence, first_flight, until
 from tests.support.servers import Authority
@@ -60,6 +62,15 @@ def test_many_small_requests_are_no_flood(authority: Authority) -> None:
         assert {caller.ask(GET).status for _ in range(2000)} == {200}
 
 
+@pytest.mark.parametrize("code", ["caller_unknown", "caller_forbidden", "signature_wrong", "delivery_replayed"])
+def test_who_proves_nothing_pays_a_handshake_for_each_try(authority: Authority, code: str) -> None:
+    """Guesses of a bearer token, and audit records to fill a disk with, at the rate of requests."""
+    with Edge(authority) as edge, edge.caller() as caller:
+        edge.gateway.script = lambda _: Refused(Refusal(code), Audience.AGENT)
+        assert caller.ask(GET).headers["connection"] == "close"
+        assert caller.end() == "close_notify"
+
+
 def test_callers_behind_mapped_addresses_do_not_share_a_limit(authority: Authority) -> None:
     """A listener on [::] sees IPv4 callers as ::ffff:a.b.c.d: all in one /64, which counts as one caller in IPv6."""
     with Edge(authority, limits=Limits(per_address=1), proxy_protocol=True) as edge, ExitStack() as open_ones:
@@ -76,7 +87,7 @@ def test_other_addresses_stay_as_they_are(address: str) -> None:
     assert caller_address(address) == address
 
 
-def test_serve_takes_all_the_descriptors_it_may(tmp_path: object) -> None:
+def test_serve_takes_all_the_descriptors_it_may() -> None:
     """With the usual 1024 a few addresses could use up what audit log and upstream connections need as well."""
     script = """
 import resource

@@ -1,10 +1,13 @@
 """The common form: what is not changed leaves byte for byte, and no change touches another."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.document.json_body import read_json
+from proxy.document.query import read_query
 from proxy.document.tree import DROP, Document, Kind, Leaf, Value, decode, render
 from proxy.document.xml_body import read_xml
 from proxy.refusal import Refusal
@@ -92,3 +95,39 @@ def test_decode_loses_nothing(body: bytes) -> None:
         assert decode(body).encode() == body
     except Refusal as refusal:
         assert refusal.code == "document_malformed"
+
+
+MEMBERS = (("x", "<1>"), ("y", 'a"&]]> 你'))
+
+
+def test_members_take_the_place_of_one_and_are_read_as_what_was_meant() -> None:
+    json_text = render(read_json('{"你":1, "b" : {"c":[]} ,"d":3}'.encode()), {1: Value("", members=MEMBERS)}).decode()
+    assert json_text == '{"你":1, "b" : {"x":"<1>","y":"a\\"&]]> 你"} ,"d":3}'
+    for middle in ("<b/>", "<b>2</b>", "<b><![CDATA[2]]></b>"):
+        source = f"<xml><a>你</a> {middle} <c>3</c></xml>"
+        changed = render(read_xml(source.encode()), {1: Value("", members=MEMBERS)})
+        written = '<x><![CDATA[<1>]]></x><y><![CDATA[a"&]]]]><![CDATA[> 你]]></y>'
+        assert changed.decode() == source.replace(middle, written)
+        assert [leaf.text for leaf in read_xml(changed).leaves] == ["你", "<1>", 'a"&]]> 你', "3"]
+    changed = render(read_query("a=1&b=2&c"), {1: Value("", members=MEMBERS)})
+    assert changed == b"a=1&x=%3C1%3E&y=a%22%26%5D%5D%3E%20%E4%BD%A0&c"
+    assert read_query(changed.decode()).single("y") == 'a"&]]> 你'
+
+
+def test_members_beside_what_is_dropped_leave_a_document() -> None:
+    for dropped in (0, 2):
+        changed = render(read_json(b'{"a":1,"b":2,"c":3}'), {1: Value("", members=MEMBERS), dropped: DROP})
+        assert set(json.loads(changed)) == {"x", "y", "c" if dropped == 0 else "a"}
+
+
+@pytest.mark.parametrize(
+    "members", [(("a b", "1"),), (("1a", "1"),), (("", "1"),), (("a", "\x01"),), (("a", "\uffff"),)]
+)
+def test_an_element_of_no_name_or_with_what_xml_cannot_carry_is_refused(members: tuple[tuple[str, str], ...]) -> None:
+    with pytest.raises(Refusal, match="value_refused"):
+        render(read_xml(b"<xml><a>1</a></xml>"), {0: Value("", members=members)})
+
+
+def test_a_document_without_names_takes_no_members() -> None:
+    with pytest.raises(Refusal, match="value_refused"):
+        render(_document("<x>", _leaf(1, 2, (0, 3))), {0: Value("", members=MEMBERS)})

@@ -216,9 +216,9 @@ def test_what_was_not_cleared_does_not_leave(edge: Edge) -> None:
 
 
 def test_a_refusal_of_the_gateway_keeps_the_connection(edge: Edge) -> None:
-    edge.gateway.script = lambda _: Refused(Refusal("caller_unknown"), Audience.AGENT)
+    edge.gateway.script = lambda _: Refused(Refusal("field_unknown"), Audience.AGENT)
     with edge.caller() as caller:
-        assert [caller.ask(GET).code for _ in range(3)] == ["caller_unknown"] * 3
+        assert [caller.ask(GET).code for _ in range(3)] == ["field_unknown"] * 3
 
 
 # --- memory: a peer that sends, or does not read, fills the kernel's buffers and none of ours

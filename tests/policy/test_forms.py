@@ -10,10 +10,10 @@ from proxy.crypto.data_key import Purpose
 from proxy.crypto.field_token import Scope
 from proxy.crypto.mask import KindMask, Mask
 from proxy.document.json_body import read_json
-from proxy.policy.plan import draft_plan, make_plan
+from proxy.policy.plan import make_plan
 from proxy.policy.rules import Direction
 from proxy.policy.transform import BY_LOOKUP_KEY, NO_FORMS, Form, Forms
-from tests.policy.build import House, codes, refused
+from tests.policy.build import House, codes, compiled, refused
 from tests.policy.forms import CLASSES, HEAD, agent, hashed, house, index, preserved, sealed
 
 IT = house("""
@@ -87,21 +87,19 @@ def test_a_mask_does_not_tell_literals_and_empty_values_apart(text: str, shown: 
     assert json.loads(agent(it, f'{{"a":{text},"b":{text}}}')) == {"a": shown, "b": shown}
 
 
-def test_a_revealed_literal_is_one_star_too() -> None:
-    text = """  - name: read
+READ = """  - name: read
     direction: agent
     match: {method: GET, path: /r}
     response:
       json:$.a: {class: words, as: a, reveal: {'*': mask}}
 """
-    it = House(house("json:$.x: allow").policy)
-    assert codes(CLASSES + text + "      json:$.b: {class: id, as: a, reveal: {'*': mask}}\n") == ["mask-missing"]
-    from tests.policy.build import compiled
 
-    it = House(compiled(CLASSES + text))
+
+@pytest.mark.parametrize("clear", ["false", "true", "null"])
+def test_a_revealed_mask_of_a_literal_is_one_star_too(clear: str) -> None:
+    it = House(compiled(CLASSES + READ))
     rules = it.rules(Direction.AGENT, "GET", "/r", response=True)
-    for kind, clear in (("l", "false"), ("l", "true"), ("l", "null")):
-        assert it.json(rules, json.dumps({"a": sealed(it, clear, "a", kind=kind)})) == '{"a": "*"}'
+    assert it.json(rules, json.dumps({"a": sealed(it, clear, "a", kind="l")})) == '{"a": "*"}'
 
 
 def test_a_number_is_taken_as_it_is_spelled_and_becomes_a_string() -> None:
@@ -127,13 +125,14 @@ def test_what_does_not_suit_the_alphabet_is_refused(text: str) -> None:
 def test_a_token_is_a_text_like_others_to_forms_that_open_nothing() -> None:
     token = sealed(IT, "v", "hashed")
     assert value("hashed", token) == hashed(IT, token.casefold(), "hashed")
-    plan = draft_plan(
-        IT.policy, IT.rules(Direction.AGENT, "POST", "/m"), read_json(json.dumps({"hashed": token}).encode()), "", ""
-    )
+    body = read_json(json.dumps({"hashed": token}).encode())
+    plan = make_plan(IT.policy, IT.rules(Direction.AGENT, "POST", "/m"), body, "", "")
     assert plan.ids_needed() == set()
 
 
-LONG = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=8, max_size=40)
+LONG = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Z"], exclude_characters="*"), min_size=8, max_size=40
+)
 
 
 @settings(deadline=None, max_examples=60)
@@ -149,8 +148,7 @@ def test_the_clear_value_never_occurs_in_what_leaves(text: str, digits: str) -> 
     """)
     body = dict.fromkeys("abcdf", text) | {"e": digits}
     left = json.loads(agent(it, json.dumps(body)))
-    if digits != left["e"]:  # a permutation may have a fixed point; one in a million million
-        assert digits not in json.dumps(left)
+    assert digits not in left["e"]
     assert not [name for name, found in left.items() if text in found]
 
 
