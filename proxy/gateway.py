@@ -17,6 +17,7 @@ from proxy.cleared import ClearedReply, ClearedRequest, StoredReply, require_cle
 from proxy.crypto.data_key import Purpose
 from proxy.journey import Answered, Arrived, Known, Opened, Planned, Protected
 from proxy.policy.carry_out import Carried, Keyset
+from proxy.policy.rules import Policy
 from proxy.ports import Audit, Claim, Clock, Deliveries, Delivery, Entropy, Keys, Log, Measures, Owner, Upstream
 from proxy.refusal import Audience, Refusal, Wechat, plain
 from proxy.route import Route, RouteKind, RouteTable
@@ -192,11 +193,26 @@ class Gateway:
     # --- what all ways share
 
     async def _protect(self, planned: Planned, trace: _Trace) -> Protected:
+        if (following := planned.known.routed.following) is not None:
+            self._shadow(planned, following)
         begun = self._world.clock.monotonic()
         keys = await self._keys(planned)
         protected = journey.protect(planned, keys, self._world.entropy)
         self._mark(trace, "protect", begun)
         return protected
+
+    def _shadow(self, planned: Planned, following: Policy) -> None:
+        """Counts what the next policy would decide otherwise. Whatever happens here, the message goes its way."""
+        measures, route = self._world.measures, planned.known.routed.route.name
+        try:
+            found = journey.differences(planned, following)
+        except Exception as error:  # noqa: BLE001 - a policy on trial can do no harm
+            self._world.log.fault(error)
+            measures.count("shadow_messages", route, "failed")
+            return
+        measures.count("shadow_messages", route, "different" if found else "same")
+        for item in found:
+            measures.count("shadow_differences", route, item.selector, item.now, item.then)
 
     async def _keys(self, planned: Planned) -> Keyset:
         route, keys = planned.known.routed.route, self._world.keys

@@ -23,8 +23,10 @@ from proxy.document.query import read_form
 from proxy.document.tree import Document
 from proxy.message import Peer, Request, Response
 from proxy.policy.carry_out import Carried, Keyset, carry_out
+from proxy.policy.explain import Occasion
 from proxy.policy.plan import Plan, make_plan
-from proxy.policy.rules import Call, Policy, RuleSet
+from proxy.policy.rules import Call, Direction, Phase, Policy, RuleSet
+from proxy.policy.shadow import Difference, compare
 from proxy.refusal import Refusal
 from proxy.route import Route, RouteKind, RouteTable
 from proxy.wechat import delivery, push, reply
@@ -39,14 +41,17 @@ class Arrived(NamedTuple):
 
 
 class Routed(NamedTuple):
+    """`following`: a policy that is tried beside `policy`, which alone decides."""
+
     arrived: Arrived
     route: Route
     policy: Policy
+    following: Policy | None = None
 
 
 def find_route(arrived: Arrived, table: RouteTable) -> Routed:
     route = table.match(arrived.peer.listener, arrived.request)
-    return Routed(arrived, route, table.policies[route.policy])
+    return Routed(arrived, route, table.policies[route.policy], table.policies.get(route.next_policy))
 
 
 class Known(NamedTuple):
@@ -166,6 +171,16 @@ def plan_call(parsed: Parsed) -> Planned:
     request, rules = parsed.known.routed.arrived.request, parsed.call.request
     head = (read_path(request.path, parsed.call.path.names), read_header(request.headers, rules.declared_fields))
     return _planned(parsed.known, rules, parsed.document, request.query, head)
+
+
+def differences(planned: Planned, following: Policy) -> tuple[Difference, ...]:
+    """What `following` would have decided otherwise. Touches nothing."""
+    known, rules = planned.known, planned.plan.rules
+    request, body = known.routed.arrived.request, planned.plan.body
+    inbound = rules.direction is Direction.INBOUND
+    query = "" if inbound or rules.phase is Phase.RESPONSE else request.query
+    occasion = Occasion(rules.direction, rules.phase, request.method, request.path, known.caller.role, query)
+    return compare(planned.plan, following, occasion, push.message_type(body) if inbound and body else "")
 
 
 # --- both: carry out, clear, and the way back

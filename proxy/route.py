@@ -66,6 +66,8 @@ class Route:
     upstream_budget: float = 4.0
     deadline: float = 4.8
     max_body: int = 1024 * 1024
+    next_policy: str = ""
+    """A policy that is tried beside the one in force: it only counts what it would have decided otherwise."""
 
     def covers(self, host: str, path: str) -> bool:
         """Whether a request is this route's. `host`: empty for HTTP/1.0 without Host, which the listener decides."""

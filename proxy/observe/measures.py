@@ -21,6 +21,8 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "exchanges": ("Exchanges by route and outcome: answered, or the code of the refusal", ("route", "outcome")),
     "repeats": ("Repeated deliveries that got the stored reply", ()),
     "values": ("Values by what was done to them", ("treatment",)),
+    "shadow_messages": ("Messages a next policy was tried on, by outcome", ("route", "outcome")),
+    "shadow_differences": ("What a next policy would decide otherwise", ("route", "selector", "now", "then")),
     "handshakes": ("TLS handshakes by listener and version", ("listener", "version")),
     "handshakes_failed": ("Connections that ended before a handshake", ("listener",)),
     "connections_cut": ("Connections cut by the gateway", ("listener", "reason")),

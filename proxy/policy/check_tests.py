@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from proxy.document.tree import Document, Path
-from proxy.policy.explain import Entropy, Explanation, Occasion, Row, explain, find_rules, temporary_keys
+from proxy.policy.explain import Entropy, Explanation, Occasion, Row, explain, find_rules, temporary_keys, with_tokens
 from proxy.policy.plan import Treatment
-from proxy.policy.rules import Direction, Policy, PolicyTest
+from proxy.policy.rules import Direction, Policy, PolicyTest, RuleSet
 from proxy.policy.selector import ANY, Selector, parse_selector
 from proxy.refusal import TABLE, Refusal
-from proxy.source.problem import Problem
+from proxy.source.problem import Place, Problem
+
+# Who gets passive replies, as production names that caller (`proxy.caller.WECHAT`).
+_WECHAT_ROLE = "wechat"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one test came to. `rules`, `leaves` (form and path) and `reached` (the places of the rules that decided the
+    leaves): of the message that was judged; None and empty if there was none."""
+
+    test: PolicyTest
+    problems: tuple[Problem, ...]
+    rules: RuleSet | None = None
+    leaves: tuple[tuple[str, Path], ...] = ()
+    reached: frozenset[Place] = frozenset()
 
 
 def check_tests(
@@ -20,39 +36,60 @@ def check_tests(
     kind_of: Callable[[Document], str],
     entropy: Entropy,
 ) -> list[Problem]:
-    """Every expectation of every test that does not hold. `samples`: by the name the test uses; `read` and `kind_of`:
-    bytes to document and document to message type, as production has them; both may raise Refusal."""
-    found: list[Problem] = []
-    for test in policy.tests:
-        if (data := samples.get(test.sample)) is None:
-            message = f'the sample "{test.sample}" cannot be read'
-            found.append(Problem(test.place, "sample-missing", message, "write its path as seen from the policy file"))
-        else:
-            found += _check(policy, test, data, read, kind_of, entropy)
-    return found
+    """Every expectation of every test that does not hold. `samples`: by the name the test uses; the rest as in
+    `run_test`."""
+    return [
+        problem
+        for test in policy.tests
+        for problem in run_test(policy, test, samples.get(test.sample), read, kind_of, entropy).problems
+    ]
 
 
-def _check(
+def run_test(
     policy: Policy,
     test: PolicyTest,
-    data: bytes,
+    data: bytes | None,
     read: Callable[[bytes], Document],
     kind_of: Callable[[Document], str],
     entropy: Entropy,
-) -> list[Problem]:
-    occasion = Occasion(test.direction, test.phase, test.method, test.path, test.role)
+) -> Run:
+    """`data`: of the sample, None if it cannot be read; `read` and `kind_of`: bytes to document and document to message
+    type, as production has them; both may raise Refusal."""
+    if data is None:
+        message = f'the sample "{test.sample}" cannot be read'
+        fix = "write its path as seen from the policy file"
+        return Run(test, (Problem(test.place, "sample-missing", message, fix),))
+    inbound = test.direction is Direction.INBOUND
     try:
-        document = read(data)
-        kind = kind_of(document) if test.direction is Direction.INBOUND else ""
+        document = read(data) if data or inbound else None  # calls may have no body
+        kind = kind_of(document) if inbound and document else ""
     except Refusal as refusal:
         message = f'the sample "{test.sample}" is no message: {refusal.row.message}'
-        return [Problem(test.place, "sample-malformed", message)]
+        return Run(test, (Problem(test.place, "sample-malformed", message),))
     try:
-        rules = find_rules(policy, occasion, document.form, kind)
-        result = explain(policy, rules, document, occasion, temporary_keys(policy, entropy), entropy)
+        result = _explained(policy, test, document, kind, read, entropy)
     except Refusal as refusal:
-        return [_failed(test, f"the message is refused: {refusal.code}, {refusal.row.message}")]
-    return _judge(test, result)
+        return Run(test, (_failed(test, f"the message is refused: {refusal.code}, {refusal.row.message}"),))
+    leaves = tuple((row.form, row.path) for row in result.rows)
+    reached = frozenset(row.rule for row in result.rows if row.rule)
+    return Run(test, tuple(_judge(test, result)), result.rules, leaves, reached)
+
+
+def _explained(
+    policy: Policy,
+    test: PolicyTest,
+    document: Document | None,
+    kind: str,
+    read: Callable[[bytes], Document],
+    entropy: Entropy,
+) -> Explanation:
+    role = test.role or (_WECHAT_ROLE if test.direction is Direction.INBOUND else "")
+    headers = tuple((name.encode(), value.encode()) for name, value in test.headers)
+    where = Occasion(test.direction, test.phase, test.method, test.path, role, test.query, headers)
+    rules, keys = find_rules(policy, where, document.form if document else "", kind), temporary_keys(policy, entropy)
+    if test.protect:
+        document, where = with_tokens(policy, rules, document, where, keys, read, entropy)
+    return explain(policy, rules, document, where, keys, entropy)
 
 
 def _failed(test: PolicyTest, message: str) -> Problem:
@@ -62,7 +99,7 @@ def _failed(test: PolicyTest, message: str) -> Problem:
 def _judge(test: PolicyTest, result: Explanation) -> list[Problem]:
     found = []
     for text, word in test.expect.items():
-        rows = [row for row in result.rows if _points_at(parse_selector(text), row.form, row.path)]
+        rows = [row for row in result.rows if points_at(parse_selector(text), row.form, row.path)]
         if not rows:
             found.append(_failed(test, f"{text} is not in the sample"))
         wrong = [row for row in rows if row.treatment.value != word]
@@ -77,7 +114,8 @@ def _is(row: Row) -> str:
     return row.treatment.value + (f" by {row.rule}" if row.rule else " for want of a rule")
 
 
-def _points_at(selector: Selector, form: str, path: Path) -> bool:
+def points_at(selector: Selector, form: str, path: Path) -> bool:
+    """Whether `selector` means the leaf at `path` of a document of `form`."""
     pattern = selector.pattern
     return (
         selector.form == form

@@ -99,6 +99,7 @@ class _Compiler:
             self.tests(),
             tuple(problem for problem in self.problems if problem.warning),
             tuple(file.file for file in self.files),
+            tuple(rule for entry in (*self.common, *self.messages) for own in entry.rules.values() for rule in own),
         )
         self.check_oracle(policy)
         return policy
@@ -187,17 +188,17 @@ class _Compiler:
             if rule.selector and tables[part_of(rule.selector.form)].add(rule.selector.pattern, rule) is None
         ]
         rules = RuleSet(name, direction, phase, form, tables, tuple(kept))
-        self.check_parts(rules, own)
+        self.check_parts(rules)
         self.check_binds(rules)
         self.check_reveals(rules)
         return rules
 
-    def check_parts(self, rules: RuleSet, own: list[Rule]) -> None:
+    def check_parts(self, rules: RuleSet) -> None:
         """Rules of parts that this phase of this direction does not have never apply, and nobody would be told."""
         has_head = rules.phase is Phase.REQUEST and rules.direction is not Direction.INBOUND
-        for rule in own:
-            part = part_of(rule.selector.form) if rule.selector else "body"
-            if part != "body" and not has_head:
+        for rule in rules.rules:
+            part = rule.selector.form if rule.selector else ""
+            if part not in ("", "xml", "json") and not has_head:
                 message = f"there is no {part} in {rules.direction.value} {rules.phase.value}s"
                 self.problem(rule.place, "part-missing", message, "remove the rule")
             if part == "path" and (rule.action is Action.DROP or rule.write or rule.on_error is OnError.DROP):

@@ -7,14 +7,16 @@ detail than a caller is ever told.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose
-from proxy.document.head import read_path
+from proxy.document.head import read_header, read_path
 from proxy.document.tree import Document, Path
+from proxy.message import HeaderList
 from proxy.policy.carry_out import Carried, Keyset, carry_out, redaction_of
 from proxy.policy.plan import Plan, Step, Treatment, draft_plan
 from proxy.policy.rules import Direction, OnError, Phase, Policy, Reveal, RuleSet
+from proxy.policy.selector import ANY, Any_, Pattern, Segment
 from proxy.policy.transform import Form
 from proxy.refusal import TABLE, Refusal
 from proxy.source.problem import Place
@@ -27,7 +29,8 @@ _TENANT, _REGION = "explained", "xx"
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """When a message comes by: what a route and its caller would say. `method` and `path` for API calls only."""
+    """When a message comes by: what a route and its caller would say. `method`, `path`, `query` and `headers` (names in
+    lower case) for API calls only."""
 
     direction: Direction
     phase: Phase
@@ -35,6 +38,7 @@ class Occasion:
     path: str = ""
     role: str = ""
     query: str = ""
+    headers: HeaderList = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,26 @@ def protect_first(plan: Plan, keys: Keyset, entropy: Entropy) -> Carried:
     return carry_out(_with(plan, protected), keys, _TENANT, _REGION, entropy)
 
 
+def with_tokens(
+    policy: Policy,
+    rules: RuleSet,
+    body: Document | None,
+    occasion: Occasion,
+    keys: Keyset,
+    read: Callable[[bytes], Document],
+    entropy: Entropy,
+) -> tuple[Document | None, Occasion]:
+    """Body and occasion of the message after `protect_first`. Raises Refusal as that does, `message_unknown` if a token
+    made the path one that production would not know."""
+    plan = draft_plan(policy, rules, body, occasion.query, occasion.role, _head(policy, rules, occasion))
+    carried = protect_first(plan, keys, entropy)
+    path = carried.path or occasion.path
+    where = replace(occasion, query=carried.query, path=path, headers=carried.headers)
+    if occasion.direction is not Direction.INBOUND and find_rules(policy, where, "", "") is not rules:
+        raise Refusal("message_unknown")
+    return (read(carried.body) if body else None), where
+
+
 def explain(
     policy: Policy, rules: RuleSet, body: Document | None, occasion: Occasion, keys: Keyset, entropy: Entropy
 ) -> Explanation:
@@ -110,7 +134,7 @@ def explain(
 
     Raises Refusal `document_type` or `document_malformed` if there is nothing to make rows of.
     """
-    plan = draft_plan(policy, rules, body, occasion.query, occasion.role, _head(policy, rules, occasion))
+    plan = draft_plan(policy, rules, body, occasion.query, occasion.role, head_of(policy, rules, occasion))
     codes = [step.code for step in plan.steps]
     carried, refusal = None, next((code for code in codes if code), "")
     if not refusal:
@@ -128,9 +152,12 @@ def explain(
     return Explanation(rules, rows, refusal, carried)
 
 
-def _head(policy: Policy, rules: RuleSet, occasion: Occasion) -> tuple[Document, ...]:
+def head_of(policy: Policy, rules: RuleSet, occasion: Occasion) -> tuple[Document, ...]:
+    """The variables of the path, if `rules` are those of a call's request."""
     call = policy.find_call(occasion.direction, occasion.method, occasion.path)
-    return () if call is None or call.request is not rules else (read_path(occasion.path, call.path.names),)
+    if call is None or call.request is not rules:
+        return ()
+    return read_path(occasion.path, call.path.names), read_header(occasion.headers, rules.declared_fields)
 
 
 def _with(plan: Plan, change: Callable[[Step], Step]) -> Plan:
@@ -215,12 +242,20 @@ def _why(step: Step, value: str | None, role: str) -> str:
 
 def selector_of(form: str, path: Path) -> str:
     """The selector of one leaf, as an author would write it."""
+    return pattern_text(form, path)
+
+
+def pattern_text(form: str, pattern: Pattern) -> str:
+    """The selector with this pattern, as an author would write it."""
     if form == "json":
-        return "json:$" + "".join(_json_segment(segment) for segment in path)
-    return ("xml:/" if form == "xml" else f"{form}:") + "/".join(str(segment) for segment in path)
+        return "json:$" + "".join(_json_segment(segment) for segment in pattern)
+    names = ("*" if segment is ANY else str(segment) for segment in pattern)
+    return ("xml:/" if form == "xml" else f"{form}:") + "/".join(names)
 
 
-def _json_segment(segment: str | int) -> str:
+def _json_segment(segment: Segment) -> str:
+    if isinstance(segment, Any_):
+        return "[*]"
     if isinstance(segment, int):
         return f"[{segment}]"
     if segment.isascii() and segment.isidentifier():

@@ -222,13 +222,25 @@ class PolicyReader:
         direction = Direction(section.choice("direction", [item.value for item in Direction], "inbound"))
         phase = Phase(section.choice("phase", [item.value for item in Phase], "request"))
         method, path, role = section.text("method"), section.text("path"), section.text("role")
+        query, protect = section.text("query"), section.flag("protect")
+        headers = self.headers(section.section("headers"))
         expect_node = section.take("expect", required=True)
         expect: dict[str, str] = {}
         if expect_node is not None:
             inner = Section(expect_node, self.problems, '"expect"')
             expect = {key.text: self.expectation(key, value) for key, value in inner.rest()}
         section.done()
-        return PolicyTest(section.place, sample, direction, phase, expect, method, path, role)
+        return PolicyTest(section.place, sample, direction, phase, expect, method, path, role, query, headers, protect)
+
+    def headers(self, section: Section | None) -> tuple[tuple[str, str], ...]:
+        """Header fields of a test's request; only such as can have rules."""
+        found = []
+        for key, value in section.rest() if section else ():
+            self.selector(Scalar(key.place, f"header:{key.text}", f"header:{key.text}"))
+            found.append((key.text, value.text if isinstance(value, Scalar) else ""))
+            if not isinstance(value, Scalar):
+                self.problems.append(Problem(value.place, "wrong-type", f'"{key.text}" must be a text'))
+        return tuple(found)
 
     def expectation(self, key: Scalar, value: Node) -> str:
         self.selector(key)

@@ -155,7 +155,8 @@ class RuleSet:
         return (self.direction, self.phase) in FROM_WECHAT
 
 
-_SEGMENT = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
+# Long enough for the token of an id: one of an OpenID has 102 characters.
+_SEGMENT = re.compile(r"[A-Za-z0-9._~-]{1,512}", re.ASCII)
 
 
 def is_segment(text: str) -> bool:
@@ -217,6 +218,8 @@ class Policy:
     warnings: tuple[Problem, ...] = ()
     files: tuple[str, ...] = ()
     """The file itself and all it extends, by the names it uses for them."""
+    written: tuple[Rule, ...] = ()
+    """Every rule of these files once, also of those that no message takes over."""
 
     @property
     def groups(self) -> frozenset[str]:
@@ -233,7 +236,8 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class PolicyTest:
-    """A sample and what must become of some of its leaves."""
+    """A sample and what must become of some of its leaves. `protect`: its clear values become tokens first, where the
+    policy wants tokens. `query` and `headers`: of a call's request."""
 
     place: Place
     sample: str
@@ -243,6 +247,9 @@ class PolicyTest:
     method: str = ""
     path: str = ""
     role: str = ""
+    query: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    protect: bool = False
 
 
 UNCLASSIFIED = DataClass("unclassified", Action.ENCRYPT)

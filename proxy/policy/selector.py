@@ -21,7 +21,7 @@ from proxy.document.tree import Path
 
 # They say where a message ends, where it goes, who keeps the connection and who asks.
 GATEWAYS_OWN = frozenset(
-    {"host", "authorization", "cookie", "content-length", "content-type", "content-encoding"}
+    {"host", "authorization", "proxy-authorization", "cookie", "content-length", "content-type", "content-encoding"}
     | {"transfer-encoding", "connection", "keep-alive", "proxy-connection", "upgrade"}
     | {"te", "trailer", "expect", "accept-encoding"}
 )
@@ -113,7 +113,8 @@ def _variable(rest: str) -> Pattern:
 
 
 def _field(rest: str) -> Pattern:
-    if not re.fullmatch(r"[a-z0-9-]{1,64}", rest, re.ASCII) or rest in GATEWAYS_OWN:
+    own = rest in GATEWAYS_OWN or rest.startswith("wxgate-")
+    if own or not re.fullmatch(r"[a-z0-9-]{1,64}", rest, re.ASCII):
         raise ValueError("a header: selector names a field in lower case, none of the connection's or wxgate's own")
     return (rest,)
 

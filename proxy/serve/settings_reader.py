@@ -244,7 +244,10 @@ class SettingsReader(Parts):
         hosts = frozenset(host.lower() for host in section.texts("hosts"))
         path = section.text("path", "/?", required=True, pattern=r"/[A-Za-z0-9._~/-]{0,511}", hint="/a/path")
         upstream = self.named(section, "upstream", self.upstreams)
-        policy = self._policy(section)
+        policy, following = (
+            self._policy(section, "policy", required=True),
+            self._policy(section, "next", required=False),
+        )
         account, target = None, ""
         credentials: tuple[Credential, ...] = ()
         if kind is RouteKind.INBOUND:
@@ -261,7 +264,7 @@ class SettingsReader(Parts):
         section.done()
         return Route(
             name, kind, listener, hosts, path, upstream, policy, tenant, region, target, account, credentials, sources,
-            budget, deadline, max_body,
+            budget, deadline, max_body, following,
         )  # fmt: skip
 
     def _networks(self, section: Section) -> Iterable[str]:
@@ -284,9 +287,9 @@ class SettingsReader(Parts):
             section.problem(place, "secret", f'the bearer token of "{subject}" has fewer than 16 characters')
         return Credential(subject, role, hashlib.sha256(token).digest() if token else b"", certificate)
 
-    def _policy(self, section: Section) -> str:
-        node = section.take("policy", required=True)
-        name = section.as_text(node, "policy") or "" if node is not None else ""
+    def _policy(self, section: Section, key: str, *, required: bool) -> str:
+        node = section.take(key, required=required)
+        name = section.as_text(node, key) or "" if node is not None else ""
         if node is None or not name or name in self.policies:
             return name
         try:

@@ -58,6 +58,13 @@ def test_a_role_reads_what_the_policy_reveals_to_it(role: str, expected: dict[st
     assert json.loads(IT.json(READ, json.dumps(stored(CLEAR)), role=role)) == expected
 
 
+def test_a_field_nobody_filled_in_is_read_as_empty() -> None:
+    assert json.loads(IT.json(READ, '{"Phone":null,"Phone_enc__c":null,"Email_enc__c":""}', role="clerk")) == {
+        "Phone_enc__c": None,
+        "Email_enc__c": "",
+    }
+
+
 def test_everybody_else_gets_the_tokens() -> None:
     record = stored(CLEAR)
     kept = {name: text for name, text in record.items() if name.endswith("_enc__c")}

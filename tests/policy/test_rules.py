@@ -15,12 +15,14 @@ messages:
 """
 
 
-@pytest.mark.parametrize("text", ["a", "v59.0", "500-x_Y~", "...", "a" * 64])
+@pytest.mark.parametrize("text", ["a", "v59.0", "500-x_Y~", "...", "a" * 512])
 def test_a_path_segment_is_made_of_unreserved_characters(text: str) -> None:
     assert is_segment(text)
 
 
-@pytest.mark.parametrize("text", ["", ".", "..", "a/b", "a%2f", "a b", "a?", "a;b", "名", "a\n", "a" * 65, "a\\b", "@"])
+@pytest.mark.parametrize(
+    "text", ["", ".", "..", "a/b", "a%2f", "a b", "a?", "a;b", "名", "a\n", "a" * 513, "a\\b", "@"]
+)
 def test_what_could_change_a_path_is_no_segment(text: str) -> None:
     assert not is_segment(text)
 

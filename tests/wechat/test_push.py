@@ -153,7 +153,6 @@ def test_outside_the_window(off: int) -> None:
         (b"", "document_malformed"),
         (b" \r\n", "document_malformed"),
         (b"a=1", "document_type"),
-        
         (b"\xef\xbb\xbf<xml/>", "document_type"),
         ("<xml/>".encode("utf-16"), "document_type"),
         (b"\x0b<xml/>", "document_type"),
