@@ -121,10 +121,11 @@ def open_push(genuine: Genuine) -> Opened:
 
 
 class Planned(NamedTuple):
-    """Every leaf is decided; `plan` names the keys that are needed."""
+    """Every leaf is decided; `plan` names the keys that are needed. `status`: of the answer, if it is one."""
 
     known: Known
     plan: Plan
+    status: int = 200
 
 
 def plan_push(opened: Opened) -> Planned:
@@ -179,7 +180,8 @@ def differences(planned: Planned, following: Policy) -> tuple[Difference, ...]:
     request, body = known.routed.arrived.request, planned.plan.body
     inbound = rules.direction is Direction.INBOUND
     query = "" if inbound or rules.phase is Phase.RESPONSE else request.query
-    occasion = Occasion(rules.direction, rules.phase, request.method, request.path, known.caller.role, query)
+    role, status = known.caller.role, planned.status
+    occasion = Occasion(rules.direction, rules.phase, request.method, request.path, role, query, status)
     return compare(planned.plan, following, occasion, push.message_type(body) if inbound and body else "")
 
 
@@ -225,7 +227,7 @@ class Answered(NamedTuple):
 
 
 def check_status(answered: Answered) -> None:
-    """Only successes are read on: an error page of an upstream may repeat what it was sent."""
+    """Refusal for an answer that says failure: an error page of an upstream may repeat what it was sent."""
     status = answered.response.status
     if 200 <= status < 300:
         return
@@ -245,7 +247,8 @@ def read_reply(response: Response) -> Document | None:
 
 
 def plan_passive_reply(answered: Answered, opened: Opened) -> Planned | None:
-    """The plan for the CRM's passive reply; None if the CRM has nothing to say."""
+    """The plan for the CRM's passive reply; None if the CRM has nothing to say. Refusal if it says failure."""
+    check_status(answered)
     if reply.says_nothing(answered.response.body):
         return None
     document = read_reply(answered.response)
@@ -258,7 +261,13 @@ def plan_passive_reply(answered: Answered, opened: Opened) -> Planned | None:
 
 
 def plan_answer(answered: Answered, parsed: Parsed) -> Planned:
-    return _planned(answered.known, parsed.call.response, read_reply(answered.response), "")
+    """Raises Refusal as `check_status` for an answer that says failure, unless the policy has rules for such ones."""
+    rules = parsed.call.answer_rules(answered.response.status)
+    if rules is None:
+        check_status(answered)
+        raise Refusal("internal")
+    planned = _planned(answered.known, rules, read_reply(answered.response), "")
+    return planned._replace(status=answered.response.status)
 
 
 def seal(protected: Protected, opened: Opened, entropy: Callable[[int], bytes], now: int) -> ClearedReply:

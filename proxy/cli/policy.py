@@ -10,8 +10,10 @@ from pathlib import Path
 
 import click
 
+from proxy.cli.policy_draft import draft_command
 from proxy.cli.policy_explain import explain_command
 from proxy.cli.policy_files import UnreadableError, from_here, load_policy, load_samples
+from proxy.cli.policy_schema import schema_command
 from proxy.cli.policy_table import shown
 from proxy.policy.check_tests import check_tests
 from proxy.source.problem import Problem, Problems
@@ -24,6 +26,8 @@ def policy() -> None:
 
 
 policy.add_command(explain_command)
+policy.add_command(draft_command)
+policy.add_command(schema_command)
 
 
 @dataclass(frozen=True, slots=True)

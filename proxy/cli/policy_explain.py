@@ -12,8 +12,7 @@ import click
 from proxy.cli.policy_files import MAX_SAMPLE, UnreadableError, load_policy, place_from_here, read_file
 from proxy.cli.policy_table import shown, table
 from proxy.document.tree import Document
-from proxy.policy.explain import Explanation, Occasion, explain, find_rules, head_of, protect_first, temporary_keys
-from proxy.policy.plan import draft_plan
+from proxy.policy.explain import Explanation, Occasion, explain, find_rules, temporary_keys, with_tokens
 from proxy.policy.rules import Direction, PathTemplate, Phase, Policy
 from proxy.refusal import TABLE, Refusal
 from proxy.source.problem import Problems
@@ -123,10 +122,7 @@ def _explain(compiled: Policy, where: Occasion, body: Document | None, kind: str
     rules = find_rules(compiled, where, body.form if body else "", kind)
     keys = temporary_keys(compiled, secrets.token_bytes)
     if protect:
-        draft = draft_plan(compiled, rules, body, where.query, where.role, head_of(compiled, rules, where))
-        protected = protect_first(draft, keys, secrets.token_bytes)
-        body = read_body(protected.body) if body else None
-        where = replace(where, query=protected.query, path=protected.path or where.path)
+        body, where = with_tokens(compiled, rules, body, where, keys, read_body, secrets.token_bytes)
     return explain(compiled, rules, body, where, keys, secrets.token_bytes)
 
 

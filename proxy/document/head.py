@@ -10,6 +10,7 @@ from proxy.document.tree import Document, Kind, Leaf, Value
 from proxy.message import HeaderList
 from proxy.refusal import Refusal
 
+_BENDS_PATH = frozenset("/\\;%?#")
 _FIELD_VALUE = re.compile(r"[\x20-\x7e]{0,4096}", re.ASCII)
 
 
@@ -26,8 +27,8 @@ def read_path(path: str, names: Sequence[str | None]) -> Document:
 
 
 def _segment(_leaf: Leaf, value: Value) -> str:
-    if not value.text or value.text in (".", ".."):
-        raise Refusal("value_refused")  # it would be another path
+    if value.text in ("", ".", "..") or not _BENDS_PATH.isdisjoint(value.text):
+        raise Refusal("value_refused")  # it would be another path, at once or for who decodes %2F before it routes
     return quote(value.text, safe="")
 
 

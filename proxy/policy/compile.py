@@ -147,7 +147,8 @@ class _Compiler:
             return None
         request, response = (self.rule_set(message, phase) for phase in Phase)
         self.check_path(message, template, request)
-        return Call(message.direction, method, template, request, response)
+        errors = {status: self.rule_set(message, Phase.RESPONSE, own) for status, own in message.errors.items()}
+        return Call(message.direction, method, template, request, response, errors)
 
     def check_overlap(self, calls: list[tuple[Place, Call]]) -> None:
         for (_, one), (place, two) in combinations(calls, 2):
@@ -155,8 +156,8 @@ class _Compiler:
                 message = f'"{two.request.name}" matches calls that "{one.request.name}" matches too'
                 self.problem(place, "message-overlap", message)
 
-    def rule_set(self, message: WrittenMessage, phase: Phase) -> RuleSet:
-        own = message.rules.get(phase, [])
+    def rule_set(self, message: WrittenMessage, phase: Phase, own: list[Rule] | None = None) -> RuleSet:
+        own = message.rules.get(phase, []) if own is None else own
         forms = {rule.selector.form for rule in own if rule.selector} & BODY_FORMS
         if len(forms) > 1:
             self.problem(message.place, "forms-mixed", f'"{message.name}" mixes selectors of several kinds of body')
@@ -294,7 +295,8 @@ def _written_by_followers(policy: Policy) -> Iterable[RuleSet]:
     """Every rule set that reads what WeChat sent: pushes of known and unknown types, and its answers to API calls."""
     yield from policy.pushes.values()
     yield from policy.fallback.values()
-    yield from (call.response for call in policy.calls if call.direction is Direction.OUTBOUND)
+    outbound = [call for call in policy.calls if call.direction is Direction.OUTBOUND]
+    yield from (rules for call in outbound for rules in (call.response, *call.errors.values()))
 
 
 def _revealed_towards_wechat(policy: Policy) -> Iterable[Rule]:

@@ -1,7 +1,7 @@
 """Which rules the tests of a policy reached: a rule nobody ever saw at work may be spelt for a field that is not there.
 
-Pure. A rule is reached when it decides a value of a test's sample, whatever is expected of that value. Rules that a policy
-extends are counted, but only its own can be at fault: those of other files have their tests beside them.
+Pure. A rule is reached when it decides a value of a sample, whatever is expected of that value. Rules of extended files
+are counted, but only the policy's own can be at fault: the others have their tests where they are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Coverage:
     matched: frozenset[Place]
 
     def figures(self) -> dict[str, tuple[int, int]]:
-        """For each file with rules: how many of them were reached, and how many there are. The policy's own is first."""
+        """For each file with rules, the policy's own first: how many of them were reached, and how many there are."""
         files = sorted({rule.place.file for rule in self.rules}, key=lambda file: (file != self.name, file))
         places = [rule.place for rule in self.rules]
         return {

@@ -31,6 +31,7 @@ CLASSES = {
     "person.name": "{action: encrypt, mask: {kind: name}}",
     "person.address": "{action: encrypt}",
     "person.position": "{action: encrypt}",
+    "person.detail": "{action: encrypt}",
     "secret": "{action: encrypt}",
     "content.media": "{action: encrypt}",
     "content.text": "{action: encrypt}",
@@ -56,26 +57,30 @@ _CLEAR_NAMES = (
     ("content.text", r"content|text|descr|comment|remark|note|message|^msg$|errmsg|subject|title|recogni|reason"),
     ("content.text", r"keyword|question|answer|label|body|eventkey|scanresult|pagepath|reply"),
     ("person.name", r"nick|username|realname|firstname|lastname|fullname|surname|contact|owner|receiver|sender|^name$"),
-    ("person.name", r"(customer|account|person|user|display|member)name|birth|gender|^sex$"),
+    ("person.name", r"(customer|account|person|user|display|member)name"),
+    ("person.detail", r"birth|gender|^sex$|^age$|nation|marital|religio|health"),
 )
 _FAINT_NAMES = (
     ("business.date", r"date|time|stamp|^(created|modified|updated)at?$"),
     ("business.amount", r"amount|price|fee$|total|money|balance|cost|salary|refund|payment$|budget"),
-    ("business.reference", r"id$|ids$|idc$|no$|noc$|number|code$|sn$|key$|ref$|reference|serial|md5|hash"),
+    ("business.reference", r"id$|ids$|idc$|no$|noc$|number|(?<!err)code$|sn$|key$|ref$|reference|serial|md5|hash"),
     ("person.name", r"name"),
 )
 _CLEAR_SHAPES = (
     ("person.openid", r"o[A-Za-z0-9_-]{27}"),
     ("person.email", r"[^@\s]+@[^@\s]+\.[^@\s]+"),
     ("person.number", r"[0-9]{17}[0-9Xx]|[0-9]{16}|[0-9]{19}"),
-    ("person.phone", r"(\+|00)[0-9][0-9 ()-]{5,18}|1[3-9][0-9]{9}|0[0-9]{2,3}[ -][0-9]{6,8}|1[3-9][0-9]([ -][0-9]{4}){2}"),
+    (
+        "person.phone",
+        r"(\+|00)[0-9][0-9 ()-]{5,18}|1[3-9][0-9]{9}|0[0-9]{2,3}[ -][0-9]{6,8}|1[3-9][0-9]([ -][0-9]{4}){2}",
+    ),
     ("content.media", r"[A-Za-z][A-Za-z0-9+.-]{1,15}://\S*"),
     ("person.position", r"-?[0-9]{1,3}\.[0-9]{4,}"),
 )
 _FAINT_SHAPES = (
     ("business.date", r"[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}([T ].{0,32})?|1[0-9]{9}|1[0-9]{12}"),
     ("business.amount", r"[¥$€£]? ?-?[0-9]{1,12}[.,][0-9]{1,3}( ?[A-Z]{3})?"),
-    ("business.reference", r"(?=.*[0-9])[A-Za-z0-9_=+/.-]{15,}|[0-9]{6,}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"),
+    ("business.reference", r"(?=.*[0-9])[A-Za-z0-9_=+/.-]{15,}|[0-9]{6,}"),  # Salesforce's ids and UUIDs too
 )
 _WORD = re.compile(r"[A-Za-z0-9_.:/-]{1,32}", re.ASCII)
 _TEXT_LIMIT = 256  # what is longer has the shape of a text, or of something one cannot decide
@@ -130,14 +135,11 @@ def _technical(leaf: Leaf) -> str:
     return "a short word or number" if _WORD.fullmatch(leaf.text) else ""
 
 
-_NAME = re.compile(r"[A-Za-z_@][A-Za-z0-9_.@ -]{0,63}", re.ASCII)
-_DATA_IN_NAME = re.compile(r"[0-9]{5}|[^@]@|^o[A-Za-z0-9_-]{27}$|^[A-Za-z0-9]*[0-9][A-Za-z0-9]*[0-9][A-Za-z0-9]*$", re.ASCII)
-_OPAQUE = 15  # the length of a short Salesforce id; names with two digits are shorter
+_NAME = re.compile(r"[A-Za-z_@][A-Za-z0-9_.@ -]{0,63}(?<! )", re.ASCII)
+# Five digits in a row, an @ that does not lead, an openid, a long mixture of letters and digits.
+_DATA = re.compile(r".*[0-9]{5}.*|.+@.*|o[A-Za-z0-9_-]{27}|(?=(.*[0-9]){2})[A-Za-z0-9]{15,}", re.ASCII)
 
 
 def is_data(name: str) -> bool:
     """Whether what stands where a name should be looks like a value: an id, a number, an address, no ASCII word."""
-    if not _NAME.fullmatch(name) or name.endswith(" "):
-        return True
-    found = _DATA_IN_NAME.search(name)
-    return found is not None and (len(found[0]) >= _OPAQUE or len(found[0]) < len(name) or found[0].isdigit())
+    return not _NAME.fullmatch(name) or _DATA.fullmatch(name) is not None

@@ -38,6 +38,7 @@ class Occasion:
     path: str = ""
     role: str = ""
     query: str = ""
+    status: int = 200
     headers: HeaderList = field(default=(), repr=False)
 
 
@@ -84,7 +85,8 @@ def find_rules(policy: Policy, occasion: Occasion, form: str, kind: str) -> Rule
             found = policy.replies.get((form, kind))
     else:
         call = policy.find_call(occasion.direction, occasion.method, occasion.path)
-        found = None if call is None else call.request if occasion.phase is Phase.REQUEST else call.response
+        is_request = occasion.phase is Phase.REQUEST
+        found = None if call is None else call.request if is_request else call.answer_rules(occasion.status)
     if found is None:
         raise Refusal("message_unknown")
     return found
@@ -118,7 +120,7 @@ def with_tokens(
 ) -> tuple[Document | None, Occasion]:
     """Body and occasion of the message after `protect_first`. Raises Refusal as that does, `message_unknown` if a token
     made the path one that production would not know."""
-    plan = draft_plan(policy, rules, body, occasion.query, occasion.role, _head(policy, rules, occasion))
+    plan = draft_plan(policy, rules, body, occasion.query, occasion.role, head_of(policy, rules, occasion))
     carried = protect_first(plan, keys, entropy)
     path = carried.path or occasion.path
     where = replace(occasion, query=carried.query, path=path, headers=carried.headers)
@@ -153,7 +155,7 @@ def explain(
 
 
 def head_of(policy: Policy, rules: RuleSet, occasion: Occasion) -> tuple[Document, ...]:
-    """The variables of the path, if `rules` are those of a call's request."""
+    """Path variables and header fields with rules, if `rules` are those of a call's request."""
     call = policy.find_call(occasion.direction, occasion.method, occasion.path)
     if call is None or call.request is not rules:
         return ()

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from proxy.policy.plan import Treatment
+from proxy.policy.read_fits import read_fits
 from proxy.policy.read_forms import read_forms
 from proxy.policy.rules import FORM_OF, Action, DataClass, Direction, OnError, Phase, PolicyTest, Reveal, Rule
 from proxy.policy.selector import Selector, parse_selector
@@ -16,6 +17,7 @@ from proxy.source.section import Section
 from proxy.source.yaml_reader import Mapping, Node, Scalar, read_yaml
 
 NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,63}"
+STATUS_CLASSES = ("3xx", "4xx", "5xx")
 _DESCRIBED_BY = {
     Action.MASK: "mask",
     Action.REDACT: "text",
@@ -37,6 +39,7 @@ class WrittenMessage:
     direction: Direction
     match: dict[str, str] = field(default_factory=dict)
     rules: dict[Phase, list[Rule]] = field(default_factory=dict)
+    errors: dict[str, list[Rule]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -118,6 +121,11 @@ class PolicyReader:
             node = section.take(phase.value)
             if node is not None:
                 written.rules[phase] = self.rules(node)
+        if direction is not Direction.INBOUND and not common and (errors := section.section("errors")) is not None:
+            for status in STATUS_CLASSES:
+                if (node := errors.take(status)) is not None:
+                    written.errors[status] = self.rules(node)
+            errors.done()
         section.done()
         return written
 
@@ -148,6 +156,7 @@ class PolicyReader:
             self.reveal(section.take("reveal")),
             self.write(section.take("write"), data_class),
             OnError(section.choice("on_error", [item.value for item in OnError], OnError.REFUSE.value)),
+            read_fits(section),
         )
         because = section.text("because")
         section.done()
@@ -209,6 +218,8 @@ class PolicyReader:
             problem("write-place", f'"{key.text}" is no place for several names', fix)
         if rule.on_error is not OnError.REFUSE and rule.action not in FORM_OF:
             problem("on-error-action", f'"on_error" has no meaning beside {rule.action.value}, which cannot fail')
+        if rule.fits and (rule.action not in FORM_OF or rule.reveal is not None):
+            problem("fits-action", '"fits" goes with a class that changes the value for the CRM, without "reveal"')
         if rule.selector is None or rule.action is not Action.ALLOW:
             return
         if rule.selector.has_wildcard:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from proxy.crypto.data_key import Purpose
@@ -93,6 +93,15 @@ class DataClass:
         return Purpose.LOOKUP if form in BY_LOOKUP_KEY else None
 
 
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """The CRM field that a rule's value belongs to. `most`: characters of its longest clear value, if the rule says."""
+
+    object: str
+    field: str
+    most: int | None = None
+
+
 @dataclass(frozen=True)
 class Rule:
     """What happens to the leaves of one selector. `datum` is the rule's `as`.
@@ -109,6 +118,7 @@ class Rule:
     reveal: Mapping[str, Reveal] | None = None
     write: tuple[tuple[str, Form], ...] = ()
     on_error: OnError = OnError.REFUSE
+    fits: Fits | None = None
 
     @cached_property
     def keys(self) -> frozenset[tuple[str, Purpose]]:
@@ -189,13 +199,21 @@ class PathTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An API call of the outbound or agent direction and its two phases."""
+    """An API call of the outbound or agent direction and its two phases.
+
+    `response`: for answers that say success; `errors`: for others, by their class (`4xx`, `5xx`).
+    """
 
     direction: Direction
     method: str
     path: PathTemplate
     request: RuleSet
     response: RuleSet
+    errors: Mapping[str, RuleSet] = field(default_factory=dict)
+
+    def answer_rules(self, status: int) -> RuleSet | None:
+        """The rules for an answer of that status; None if the policy says nothing of such answers."""
+        return self.response if 200 <= status < 300 else self.errors.get(f"{status // 100}xx")
 
 
 @dataclass(frozen=True, slots=True)

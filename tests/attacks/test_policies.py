@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from proxy.document.head import read_path
 from proxy.document.json_body import read_json
+from proxy.document.tree import Value, render
 from proxy.emulate.stage import POLICIES
 from proxy.policy.rules import Direction
+from proxy.policy.selector import parse_selector
 from proxy.serve.settings import load_settings
 from proxy.source.problem import Problems
 from tests.policy.build import House, codes, compiled, refused
@@ -87,6 +90,19 @@ def test_a_token_that_is_not_of_wechats_form_is_refused(directory: Path, token: 
     """Letters that are not ASCII would all be read as the same replacement character: anybody could sign."""
     (directory / "secrets" / "token").write_text(token)
     assert "secret gateway.yaml" in found(directory, CONFIG)
+
+
+@pytest.mark.parametrize("text", ["a/../../admin", "..%2Fadmin", "a\\b", "a;b", "..", ""])
+def test_an_opened_value_does_not_bend_the_path(text: str) -> None:
+    """As %2F it is still a slash for a server that decodes before it routes."""
+    document = read_path("/a/TOKEN", [None, "id"])
+    assert refused(lambda: render(document, {0: Value(text)})) == "value_refused"
+
+
+@pytest.mark.parametrize("name", ["wxgate-delivery", "wxgate-route", "host", "authorization", "content-length"])
+def test_no_policy_lets_a_caller_write_the_gateways_own_fields(name: str) -> None:
+    with pytest.raises(ValueError, match="own"):
+        parse_selector(f"header:{name}")
 
 
 COMPANION = """\

@@ -1,0 +1,242 @@
+"""Two policies: which fields of which messages change treatment, and where less is protected. Pure.
+
+Compared is what becomes of a value, not how it is written: names of classes and messages, order, comments and the file
+a rule stands in make no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from proxy.document.tree import Document
+from proxy.policy.explain import Occasion, find_rules, head_of, pattern_text
+from proxy.policy.meaning import NOT_SENT, REFUSED, SEALED, meaning, weaker
+from proxy.policy.plan import Step, draft_plan
+from proxy.policy.rules import Action, Call, Phase, Policy, Rule, RuleSet
+from proxy.policy.selector import ANY, PARTS, Pattern, Segment, Table
+from proxy.refusal import Refusal
+from proxy.source.problem import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference. `selector`: empty if it is one of a whole message. `before` and `after`: what differs only, by
+    the key an author writes it under. `old` and `new`: the rules, None where none speaks of it.
+
+    `where`: the message, or the sample it was found on.
+    """
+
+    where: str
+    selector: str
+    before: str
+    after: str
+    weaker: bool
+    old: Place | None = None
+    new: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A message to try both policies on. `kind`: message type of a push or passive reply."""
+
+    name: str
+    document: Document
+    kind: str
+    occasion: Occasion
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """The rules of one phase of a message. `names`: of the segments of a call's path that are variable."""
+
+    rules: RuleSet
+    unmatched: Action
+    names: tuple[str | None, ...] = ()
+
+
+_Key = tuple[str, ...]
+
+
+def diff_policies(old: Policy, new: Policy) -> tuple[Change, ...]:
+    """Every difference in meaning, in the order of messages and selectors."""
+    found = list(_defaults(old, new))
+    before, after = _entries(old), _entries(new)
+    for key in sorted(before.keys() | after.keys()):
+        one, two = before.get(key) or _unnamed(old, key), after.get(key) or _unnamed(new, key)
+        found += _message(_label(key, one, two), one, two)
+    return tuple(found)
+
+
+def diff_sample(old: Policy, new: Policy, sample: Sample) -> tuple[Change, ...]:
+    """What changes for each value of `sample`, in its order."""
+    one, two = _steps(old, sample), _steps(new, sample)
+    if isinstance(one, str) or isinstance(two, str):
+        before, after = (_leaves(steps) for steps in (one, two))
+        return () if before == after else (Change(sample.name, "", before, after, isinstance(one, str)),)
+    pairs = zip(one, two, strict=True)
+    changes = (_change(sample.name, text, step.rule, other.rule) for (text, step), (_, other) in pairs)
+    return tuple(change for change in changes if change)
+
+
+# --- messages
+
+
+def _entries(policy: Policy) -> dict[_Key, _Entry]:
+    """Every message the policy knows, by what it matches."""
+    found: dict[_Key, _Entry] = {}
+    for kind, table in (("push", policy.pushes), ("reply", policy.replies)):
+        found |= {("inbound", kind, name, form): _entry(policy, rules) for (form, name), rules in table.items()}
+    found |= {("inbound", "push", "", form): _entry(policy, rules) for form, rules in policy.fallback.items()}
+    for call in policy.calls:
+        path = "".join(f"/{segment or '{}'}" for segment in call.path.segments)
+        for phase, rules in ((Phase.REQUEST, call.request), (Phase.RESPONSE, call.response)):
+            key = (call.direction.value, call.method, path, phase.value)
+            found[key] = _entry(policy, rules, call)
+    return found
+
+
+def _entry(policy: Policy, rules: RuleSet, call: Call | None = None) -> _Entry:
+    return _Entry(rules, policy.unmatched, call.path.names if call else ())
+
+
+def _unnamed(policy: Policy, key: _Key) -> _Entry | None:
+    """What becomes of a message the policy does not name: the common rules serve some pushes, the rest is refused."""
+    if key[:2] != ("inbound", "push") or (rules := policy.fallback.get(key[3])) is None:
+        return None
+    return _entry(policy, rules)
+
+
+def _label(key: _Key, old: _Entry | None, new: _Entry | None) -> str:
+    if key[0] == "inbound":
+        return f"inbound {key[1]} {key[2] or 'of any other type'} ({key[3]})"
+    path, entry = key[2], new or old
+    for name in entry.names if entry else ():
+        path = path.replace("{}", f"{{{name}}}", 1) if name else path
+    return f"{key[0]} {key[1]} {path} {key[3]}"
+
+
+def _defaults(old: Policy, new: Policy) -> Iterator[Change]:
+    if old.unmatched is not new.unmatched:
+        before, after = (f"unmatched: {policy.unmatched.value}" for policy in (old, new))
+        yield Change("defaults", "", before, after, new.unmatched is Action.ENCRYPT)
+
+
+def _message(where: str, old: _Entry | None, new: _Entry | None) -> list[Change]:
+    found: list[Change | None] = []
+    if old is None or new is None:
+        before, after = ("refused" if entry is None else "known" for entry in (old, new))
+        found.append(Change(where, "", before, after, old is None))
+    for part in PARTS:
+        for form in sorted(_forms(part, old) | _forms(part, new)):
+            found += _fields(where, part, form, old, new)
+    return [change for change in found if change]
+
+
+def _forms(part: str, entry: _Entry | None) -> set[str]:
+    """In which forms a part of a message can come."""
+    if entry is None:
+        return set()
+    return {part} if part != "body" else {entry.rules.form} - {""}
+
+
+# --- fields
+
+
+def _fields(where: str, part: str, form: str, old: _Entry | None, new: _Entry | None) -> list[Change]:
+    rows = []
+    for pattern, one, two in _cells(_table(old, part, form), _table(new, part, form)):
+        before, after = one or _unknown(old, part, form), two or _unknown(new, part, form)
+        text = pattern_text(form, _named(pattern, new or old) if part == "path" else pattern)
+        if change := _change(where, text, before, after):
+            rows.append(change)
+    return sorted(rows, key=lambda change: change.selector)
+
+
+def _table(entry: _Entry | None, part: str, form: str) -> Table[Rule]:
+    if entry is None or (part == "body" and entry.rules.form != form):
+        return Table()
+    table = entry.rules.tables[part]
+    return _by_position(table, entry.names) if part == "path" else table
+
+
+def _by_position(table: Table[Rule], names: tuple[str | None, ...]) -> Table[Rule]:
+    """Variables of a path by where they stand: what they are called is nobody's business."""
+    placed: Table[Rule] = Table()
+    for position, name in enumerate(names):
+        if name is not None and (rule := table.find((name,))) is not None:
+            placed.add((position,), rule)
+    return placed
+
+
+def _named(pattern: Pattern, entry: _Entry | None) -> Pattern:
+    names = entry.names if entry else ()
+    return tuple(names[part] or part if isinstance(part, int) else part for part in pattern)
+
+
+def _unknown(entry: _Entry | None, part: str, form: str) -> Rule:
+    """What becomes of a value no rule knows."""
+    if entry is None or (part == "body" and entry.rules.form != form):
+        return REFUSED
+    if part == "header":
+        return NOT_SENT
+    return SEALED if part == "body" and entry.unmatched is Action.ENCRYPT else REFUSED
+
+
+def _cells(old: Table[Rule], new: Table[Rule]) -> Iterator[tuple[Pattern, Rule | None, Rule | None]]:
+    """Every pattern that either table tells apart, with what the most specific rule of each says of it. `*` in it
+    stands for the names that neither table speaks of there."""
+    waiting: list[tuple[Pattern, list[Table[Rule]], list[Table[Rule]]]] = [((), [old], [new])]
+    while waiting:
+        pattern, olds, news = waiting.pop()
+        one, two = (next((table.item for table in tables if table.item), None) for tables in (olds, news))
+        if one or two:
+            yield pattern, one, two
+        for segment in {segment for table in (*olds, *news) for segment in table.below}:
+            waiting.append(((*pattern, segment), _below(olds, segment), _below(news, segment)))
+
+
+def _below(tables: list[Table[Rule]], segment: Segment) -> list[Table[Rule]]:
+    """The tables one segment further, the most specific first: as `Table.find` would try them."""
+    wanted = (segment,) if segment is ANY else (segment, ANY)
+    return [table.below[one] for table in tables for one in wanted if one in table.below]
+
+
+def _change(where: str, selector: str, old: Rule, new: Rule) -> Change | None:
+    before, after = meaning(old), meaning(new)
+    if before == after:
+        return None
+    keys = dict.fromkeys((*before, *after))
+    differing = [key for key in keys if before.get(key) != after.get(key)]
+    if "action" in differing:  # the rest of what one action has the other has no use for
+        differing = ["action", *(key for key in differing if key != "action" and _adds(before, after, key))]
+    places = (rule.place if rule.place.line else None for rule in (old, new))
+    return Change(where, selector, _told(before, differing), _told(after, differing), weaker(old, new), *places)
+
+
+def _adds(before: Mapping[str, str], after: Mapping[str, str], key: str) -> bool:
+    return (key in after and key in before) or key in ("reveal", "write")
+
+
+def _told(found: Mapping[str, str], keys: Iterable[str]) -> str:
+    return "; ".join(f"{key}: {found.get(key, 'none')}" if key != "action" else found[key] for key in keys)
+
+
+# --- samples
+
+
+def _steps(policy: Policy, sample: Sample) -> list[tuple[str, Step]] | str:
+    """The leaves of the sample with what the policy's plan says of each, or the code the whole message is refused
+    with."""
+    try:
+        rules = find_rules(policy, sample.occasion, sample.document.form, sample.kind)
+        head = head_of(policy, rules, sample.occasion)
+        plan = draft_plan(policy, rules, sample.document, sample.occasion.query, sample.occasion.role, head)
+    except Refusal as refusal:
+        return refusal.code
+    leaves = [(document.form, leaf.path) for document in plan.documents for leaf in document.leaves]
+    return [(pattern_text(form, path), step) for (form, path), step in zip(leaves, plan.steps, strict=True)]
+
+
+def _leaves(steps: list[tuple[str, Step]] | str) -> str:
+    return f"refused: {steps}" if isinstance(steps, str) else "known"
