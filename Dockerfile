@@ -16,6 +16,8 @@ RUN python -m venv --without-pip /opt/wxgate \
     && python -m venv /opt/build \
     && /opt/build/bin/pip install --require-hashes --no-deps -r requirements/build.lock
 COPY pyproject.toml README.md LICENSE ./
+# Reports of `wxgate policy` carry the help of this page; a link in proxy/ leads to it.
+COPY docs/errors.md docs/
 COPY proxy proxy
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && pip --python /opt/wxgate/bin/python install --no-deps --no-index /wheels/wxgate-*.whl \

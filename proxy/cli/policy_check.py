@@ -30,7 +30,9 @@ _WHOLE: Final[dict[str, Callable[[Sequence[Checked]], str]]] = {
 @click.command("check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["text", *_WHOLE]), default="text", show_default=True)
-@click.option("--strict", is_flag=True, help="A selector that points at nothing in any sample of the tests is an error.")
+@click.option(
+    "--strict", is_flag=True, help="A selector that points at nothing in any sample of the tests is an error."
+)
 @click.pass_context
 def check_command(context: click.Context, files: tuple[Path, ...], form: str, strict: bool) -> None:
     """Tell everything that is wrong with each FILE and with what it extends, and run its tests.

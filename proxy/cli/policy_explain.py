@@ -4,6 +4,7 @@ Exit status: 0 the message would leave, 1 it would be refused, 2 there is no pol
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,22 +23,36 @@ _DIRECTIONS = click.Choice([item.value for item in Direction])
 _PHASES = click.Choice([item.value for item in Phase])
 
 
-class _CannotJudge(click.ClickException):
+class CannotJudge(click.ClickException):
+    """There is no policy or no message to judge."""
+
     exit_code = 2
 
     def __init__(self, message: str) -> None:
         super().__init__(shown(message))
 
 
+_OPTIONS = (
+    click.option("--direction", type=_DIRECTIONS, default="inbound", show_default=True),
+    click.option("--phase", type=_PHASES, default="request", show_default=True),
+    click.option("--method", default="", help="Of the API call; outbound and agent only."),
+    click.option("--path", default="", help="Of the API call; outbound and agent only."),
+    click.option("--role", default="", help="Of the caller; outbound and agent only."),
+    click.option("--query", default="", help="Query string of the API call, without the question mark."),
+)
+
+
+def occasion_options[F: Callable[..., object]](command: F) -> F:
+    """The options that say when a sample comes by; `read_occasion` takes them."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command("explain")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("sample", type=click.Path(path_type=Path))
-@click.option("--direction", type=_DIRECTIONS, default="inbound", show_default=True)
-@click.option("--phase", type=_PHASES, default="request", show_default=True)
-@click.option("--method", default="", help="Of the API call; outbound and agent only.")
-@click.option("--path", default="", help="Of the API call; outbound and agent only.")
-@click.option("--role", default="", help="Of the caller; outbound and agent only.")
-@click.option("--query", default="", help="Query string of the API call, without the question mark.")
+@occasion_options
 @click.option("--protect", is_flag=True, help="First make tokens of clear values where the policy wants a token.")
 @click.pass_context
 def explain_command(
@@ -53,8 +68,8 @@ def explain_command(
     The message goes through the plan of production, with keys made for this one run. Exit status: 0 the message would
     leave, 1 it would be refused, 2 there is no policy or no message to judge.
     """
-    where = _occasion(**occasion)
-    compiled = _policy(file)
+    where = read_occasion(**occasion)
+    compiled = load_valid(file)
     body = _body(sample, where)
     inbound = body is not None and where.direction is Direction.INBOUND
     kind = _kind_of(sample, body) if body and inbound else ""
@@ -69,7 +84,7 @@ def explain_command(
     context.exit(1 if result.refusal else 0)
 
 
-def _occasion(direction: str, phase: str, method: str, path: str, role: str, query: str) -> Occasion:
+def read_occasion(direction: str, phase: str, method: str, path: str, role: str, query: str) -> Occasion:
     where = Occasion(Direction(direction), Phase(phase), method.upper(), path, role, query)
     if where.direction is Direction.INBOUND:
         if method or path or role or query:
@@ -82,14 +97,14 @@ def _occasion(direction: str, phase: str, method: str, path: str, role: str, que
     return where
 
 
-def _policy(file: Path) -> Policy:
+def load_valid(file: Path) -> Policy:
     try:
         return load_policy(file)
     except UnreadableError as error:
-        raise _CannotJudge(str(error)) from None
+        raise CannotJudge(str(error)) from None
     except Problems as problems:
         click.echo("\n".join(shown(str(problem)) for problem in problems.found), err=True)
-        raise _CannotJudge(f"{file} is no valid policy; see above") from None
+        raise CannotJudge(f"{file} is no valid policy; see above") from None
 
 
 def _body(sample: Path, where: Occasion) -> Document | None:
@@ -97,9 +112,9 @@ def _body(sample: Path, where: Occasion) -> Document | None:
         data = read_file(sample, MAX_SAMPLE)
         return None if not data and where.direction is not Direction.INBOUND else read_body(data)
     except UnreadableError as error:
-        raise _CannotJudge(str(error)) from None
+        raise CannotJudge(str(error)) from None
     except Refusal as refusal:
-        raise _CannotJudge(f"{sample} is no document: {refusal.code}, {refusal.row.message}") from None
+        raise CannotJudge(f"{sample} is no document: {refusal.code}, {refusal.row.message}") from None
 
 
 def _kind_of(sample: Path, body: Document) -> str:
@@ -107,7 +122,7 @@ def _kind_of(sample: Path, body: Document) -> str:
         return message_type(body)
     except Refusal:
         hint = "an encrypted push must be opened first"
-        raise _CannotJudge(f"{sample} has no MsgType, or an event no Event; {hint}") from None
+        raise CannotJudge(f"{sample} has no MsgType, or an event no Event; {hint}") from None
 
 
 def _message(occasion: Occasion, form: str, kind: str) -> str:

@@ -190,7 +190,7 @@ class EdgeConnection(asyncio.Protocol):
         self.set_phase("idle")
 
     def _body_limit(self, head: Head) -> int:
-        return self._listener.body_limit(head)
+        return self._listener.body_limit(head, self._peer)
 
     async def _answer(self, hook: ExchangeHook) -> None:
         """Awaits the gateway. A cancelled exchange or one that raised leaves no answer: the connection is cut."""

@@ -10,13 +10,16 @@ from collections import Counter
 from cryptography import x509
 from mitmproxy import connection as engine
 
+from proxy.caller import admit
 from proxy.edge.connection import EdgeConnection
 from proxy.edge.http_guard import Head
 from proxy.edge.listener_settings import ListenerSettings
 from proxy.edge.tls import ContextSet
 from proxy.gateway import Gateway
+from proxy.message import Peer, Request
 from proxy.ports import Log, Measures
 from proxy.refusal import Refusal
+from proxy.route import RouteKind
 
 _SWEEP = 0.25  # seconds between looks at the clocks
 _PATIENCE = 0.5  # seconds a drain leaves to connections between two requests
@@ -109,9 +112,16 @@ class Listener:
     def fault(self, error: BaseException) -> None:
         self._log.fault(error)
 
-    def body_limit(self, head: Head) -> int:
-        """How many bytes of body the route of `head` takes. Refusal `route_unknown`."""
-        return self.gateway.table.find(self.settings.name, head.host, head.path).max_body
+    def body_limit(self, head: Head, peer: Peer) -> int:
+        """How many bytes of body the route of `head` takes from `peer`.
+
+        Raises Refusal `route_unknown`, and on API routes those of `caller.admit`: nobody's body is held in memory
+        before it is known whose it is. WeChat proves itself by the body's own signature.
+        """
+        route = self.gateway.table.find(self.settings.name, head.host, head.path)
+        if route.kind is not RouteKind.INBOUND:
+            admit(route, peer, Request(head.method, head.path, head.query, head.headers, b"", head.host))
+        return route.max_body
 
     def certificate_names(self, client: engine.Client) -> tuple[str, ...]:
         """DNS and URI names of the verified client certificate.

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from proxy.document.tree import Document
-from proxy.policy.explain import Occasion, find_rules, head_of, pattern_text
-from proxy.policy.meaning import NOT_SENT, REFUSED, SEALED, meaning, weaker
+from proxy.policy.explain import Occasion, find_rules, pattern_text
+from proxy.policy.meaning import NOT_SENT, REFUSED, SEALED, UNWRITTEN, meaning, weaker
 from proxy.policy.plan import Step, draft_plan
-from proxy.policy.rules import Action, Call, Phase, Policy, Rule, RuleSet
+from proxy.policy.rules import Action, Call, Policy, Rule, RuleSet
 from proxy.policy.selector import ANY, PARTS, Pattern, Segment, Table
 from proxy.refusal import Refusal
 from proxy.source.problem import Place
@@ -70,13 +70,15 @@ def diff_policies(old: Policy, new: Policy) -> tuple[Change, ...]:
 
 def diff_sample(old: Policy, new: Policy, sample: Sample) -> tuple[Change, ...]:
     """What changes for each value of `sample`, in its order."""
-    one, two = _steps(old, sample), _steps(new, sample)
+    one, two = _leaves(old, sample), _leaves(new, sample)
+    found: list[Change | None] = []
     if isinstance(one, str) or isinstance(two, str):
-        before, after = (_leaves(steps) for steps in (one, two))
-        return () if before == after else (Change(sample.name, "", before, after, isinstance(one, str)),)
-    pairs = zip(one, two, strict=True)
-    changes = (_change(sample.name, text, step.rule, other.rule) for (text, step), (_, other) in pairs)
-    return tuple(change for change in changes if change)
+        before, after = (leaves if isinstance(leaves, str) else "known" for leaves in (one, two))
+        found.append(Change(sample.name, "", before, after, isinstance(one, str)) if before != after else None)
+    known = next((leaves for leaves in (one, two) if not isinstance(leaves, str)), [])
+    rules = [_rules(leaves, len(known)) for leaves in (one, two)]
+    found += [_change(sample.name, text, *pair) for (text, _), *pair in zip(known, *rules, strict=True)]
+    return tuple(change for change in found if change)
 
 
 # --- messages
@@ -90,9 +92,10 @@ def _entries(policy: Policy) -> dict[_Key, _Entry]:
     found |= {("inbound", "push", "", form): _entry(policy, rules) for form, rules in policy.fallback.items()}
     for call in policy.calls:
         path = "".join(f"/{segment or '{}'}" for segment in call.path.segments)
-        for phase, rules in ((Phase.REQUEST, call.request), (Phase.RESPONSE, call.response)):
-            key = (call.direction.value, call.method, path, phase.value)
-            found[key] = _entry(policy, rules, call)
+        phases = {"request": call.request, "response": call.response}
+        phases |= {f"response {status}": rules for status, rules in call.errors.items()}
+        for phase, rules in phases.items():
+            found[call.direction.value, call.method, path, phase] = _entry(policy, rules, call)
     return found
 
 
@@ -183,7 +186,21 @@ def _unknown(entry: _Entry | None, part: str, form: str) -> Rule:
     return SEALED if part == "body" and entry.unmatched is Action.ENCRYPT else REFUSED
 
 
-def _cells(old: Table[Rule], new: Table[Rule]) -> Iterator[tuple[Pattern, Rule | None, Rule | None]]:
+_Cell = tuple[Pattern, Rule | None, Rule | None]
+
+
+def _cells(old: Table[Rule], new: Table[Rule]) -> Iterable[_Cell]:
+    """Every pair of rules that one value can have in the two tables, with the widest pattern it has them under."""
+    found: dict[tuple[int, int], _Cell] = {}
+    for cell in _all_cells(old, new):
+        pattern, one, two = cell
+        known = found.setdefault((id(one), id(two)), cell)
+        if known[0].count(ANY) < pattern.count(ANY):
+            found[id(one), id(two)] = cell
+    return found.values()
+
+
+def _all_cells(old: Table[Rule], new: Table[Rule]) -> Iterator[_Cell]:
     """Every pattern that either table tells apart, with what the most specific rule of each says of it. `*` in it
     stands for the names that neither table speaks of there."""
     waiting: list[tuple[Pattern, list[Table[Rule]], list[Table[Rule]]]] = [((), [old], [new])]
@@ -192,8 +209,8 @@ def _cells(old: Table[Rule], new: Table[Rule]) -> Iterator[tuple[Pattern, Rule |
         one, two = (next((table.item for table in tables if table.item), None) for tables in (olds, news))
         if one or two:
             yield pattern, one, two
-        for segment in {segment for table in (*olds, *news) for segment in table.below}:
-            waiting.append(((*pattern, segment), _below(olds, segment), _below(news, segment)))
+        segments = {segment for table in (*olds, *news) for segment in table.below}
+        waiting += [((*pattern, segment), _below(olds, segment), _below(news, segment)) for segment in segments]
 
 
 def _below(tables: list[Table[Rule]], segment: Segment) -> list[Table[Rule]]:
@@ -206,37 +223,40 @@ def _change(where: str, selector: str, old: Rule, new: Rule) -> Change | None:
     before, after = meaning(old), meaning(new)
     if before == after:
         return None
-    keys = dict.fromkeys((*before, *after))
-    differing = [key for key in keys if before.get(key) != after.get(key)]
-    if "action" in differing:  # the rest of what one action has the other has no use for
-        differing = ["action", *(key for key in differing if key != "action" and _adds(before, after, key))]
+    keys = list(dict.fromkeys((*before, *after)))
+    if old.action is new.action:
+        keys = [key for key in keys if before.get(key) != after.get(key)]
     places = (rule.place if rule.place.line else None for rule in (old, new))
-    return Change(where, selector, _told(before, differing), _told(after, differing), weaker(old, new), *places)
-
-
-def _adds(before: Mapping[str, str], after: Mapping[str, str], key: str) -> bool:
-    return (key in after and key in before) or key in ("reveal", "write")
+    return Change(where, selector, _told(before, keys), _told(after, keys), weaker(old, new), *places)
 
 
 def _told(found: Mapping[str, str], keys: Iterable[str]) -> str:
-    return "; ".join(f"{key}: {found.get(key, 'none')}" if key != "action" else found[key] for key in keys)
+    """`action` comes first, and then the rest of what that action needs; without it, what differs."""
+    if "action" in keys:
+        return "; ".join(f"{key}: {found[key]}" if key != "action" else found[key] for key in keys if key in found)
+    return "; ".join(f"{key}: {found.get(key, UNWRITTEN.get(key, 'none'))}" for key in keys)
 
 
 # --- samples
 
 
-def _steps(policy: Policy, sample: Sample) -> list[tuple[str, Step]] | str:
-    """The leaves of the sample with what the policy's plan says of each, or the code the whole message is refused
-    with."""
+_Leaves = list[tuple[str, Rule]]
+
+
+def _leaves(policy: Policy, sample: Sample) -> _Leaves | str:
+    """The leaves of the sample with the rules of the policy's plan, or why the whole message is refused."""
     try:
         rules = find_rules(policy, sample.occasion, sample.document.form, sample.kind)
-        head = head_of(policy, rules, sample.occasion)
-        plan = draft_plan(policy, rules, sample.document, sample.occasion.query, sample.occasion.role, head)
+        plan = draft_plan(policy, rules, sample.document, sample.occasion.query, sample.occasion.role)
     except Refusal as refusal:
-        return refusal.code
-    leaves = [(document.form, leaf.path) for document in plan.documents for leaf in document.leaves]
-    return [(pattern_text(form, path), step) for (form, path), step in zip(leaves, plan.steps, strict=True)]
+        return f"refused: {refusal.code}"
+    places = [(document.form, leaf.path) for document in plan.documents for leaf in document.leaves]
+    return [(pattern_text(*place), _done_by(step)) for place, step in zip(places, plan.steps, strict=True)]
 
 
-def _leaves(steps: list[tuple[str, Step]] | str) -> str:
-    return f"refused: {steps}" if isinstance(steps, str) else "known"
+def _done_by(step: Step) -> Rule:
+    return REFUSED if step.code == "field_unknown" else step.rule
+
+
+def _rules(leaves: _Leaves | str, number: int) -> list[Rule]:
+    return [REFUSED] * number if isinstance(leaves, str) else [rule for _, rule in leaves]

@@ -63,8 +63,8 @@ class _Message:
 def draft_policy(samples: Sequence[Sample], shape: Shape) -> str:
     """The text of a policy that extends `ENVELOPE` and has a rule for every field of `samples`.
 
-    Raises DraftError for a sample without fields, samples of one call in several formats, a message type or a segment of
-    the path that looks like a value.
+    Raises DraftError for a sample without fields, samples of one call in several formats, a message type or a segment
+    of the path that looks like a value.
     """
     _check(samples, shape)
     said = {leaf.text.casefold() for sample in samples for leaf in sample.document.leaves if not _is_type(leaf.path)}

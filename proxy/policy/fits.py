@@ -88,13 +88,22 @@ def _written(rule: Rule, fits: Fits) -> list[tuple[str, Form]]:
     return written
 
 
+_WORDS = {
+    Form.INDEX: "index",
+    Form.HASH: "keyed hash",
+    Form.MASK: "mask",
+    Form.FORMAT_PRESERVING: "format-preserving value",
+    Form.REDACTION: "redaction",
+}
+
+
 def form_words(form: Form, data_class: DataClass) -> str:
     """What stands in a field, in words."""
     if form is Form.TOKEN:
         return f"{'deterministic' if data_class.deterministic else 'randomised'} token"
     if form is Form.INDEX and data_class.forms.index:
         return f"index of {data_class.forms.index.bits} bits"
-    return {Form.HASH: "keyed hash", Form.FORMAT_PRESERVING: "format-preserving value"}.get(form, form.value)
+    return _WORDS[form]
 
 
 class _Judge:

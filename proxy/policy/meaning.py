@@ -32,22 +32,27 @@ _DETERMINISTIC: Final = 4
 _STRENGTH_OF_REVEAL: Final = {None: 9, Reveal.MASK: 3, Reveal.PLAIN: 2}
 _ON_ERROR: Final = {OnError.REFUSE: 2, OnError.DROP: 1, OnError.REDACT: 0}
 OTHERS: Final = "*"
+UNWRITTEN: Final = {"reveal": "* keep", "deterministic": "false", "group": "default", "on_error": "refuse"}
+"""What holds where `meaning` says nothing of a key."""
+_KEPT: Final[Mapping[str, Reveal | None]] = {OTHERS: Reveal.KEEP}
 
 
 def meaning(rule: Rule) -> dict[str, str]:
-    """Everything about `rule` that makes a difference, by the key an author writes it under. Rules of one meaning have
-    equal ones; the name of a class is only a name."""
+    """Everything about `rule` that makes a difference, by the key an author writes it under, without what is so anyway.
+    The name of a class is only a name."""
     found = {"action": rule.action.value}
     if rule.action is Action.REFUSE:
         return found
     data_class, forms = _class(rule), _forms(rule)
     if rule.datum:
         found["as"] = rule.datum
-    if rule.keys:
+    if rule.binds:
+        found["bind"] = ", ".join(rule.binds)
+    if rule.keys and data_class.group != "default":
         found["group"] = data_class.group
-    if Form.TOKEN in forms:
-        found["deterministic"] = "true" if data_class.deterministic else "false"
-        found["bind"] = ", ".join(rule.binds) or "nobody"
+    if Form.TOKEN in forms and data_class.deterministic:
+        found["deterministic"] = "true"
+    if _revealed(rule) != _KEPT:
         found["reveal"] = _reveals(rule)
     if rule.write:
         found["write"] = ", ".join(sorted(f"{name} {form.value}" for name, form in rule.write))
@@ -95,7 +100,7 @@ def _forms_for_roles(rule: Rule) -> frozenset[Form]:
 
 def _revealed(rule: Rule) -> dict[str, Reveal | None]:
     """Role to what it may see, without roles that get what all others get. No word of it keeps the token for all."""
-    written: Mapping[str, Reveal | None] = {OTHERS: Reveal.KEEP} if rule.reveal is None else rule.reveal
+    written: Mapping[str, Reveal | None] = _KEPT if rule.reveal is None else rule.reveal
     others = written.get(OTHERS)
     return {role: what for role, what in written.items() if role != OTHERS and what is not others} | {OTHERS: others}
 
@@ -124,8 +129,8 @@ def _strength_of(form: Form, rule: Rule) -> int:
 
 
 def _bound_to_less(old: Rule, new: Rule) -> bool:
-    """A token that is bound to less opens in more places."""
-    return Form.TOKEN in _forms(old) & _forms(new) and not set(old.binds) <= set(new.binds)
+    """A token that is bound to less opens in more places, an index can be joined over more."""
+    return bool(old.keys and new.keys) and not set(old.binds) <= set(new.binds)
 
 
 def _told_more(old: Rule, new: Rule) -> bool:

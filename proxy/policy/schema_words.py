@@ -50,7 +50,7 @@ MEANINGS: dict[Enum, str] = {
 
 KEYS = {
     "version": "The version of the language: 1.",
-    "extends": "Policy files beside this one. Their classes, common rules, messages and defaults count as if written here.",
+    "extends": "Policy files beside this one. What they say counts as if written here.",
     "defaults": "What holds where no rule speaks.",
     "unmatched": "What becomes of a value no rule knows: `refuse` the message, or `encrypt` the value.",
     "classes": "What the data is: a name, and what is done to values of that class.",
@@ -84,9 +84,15 @@ KEYS = {
     "write": "Names of fields that take the place of this one, and what each holds.",
     "on_error": "What happens to a value the rule cannot be carried out on.",
     "because": "A reason; silences the warning about an allowed link or handle to content.",
+    "errors": "Rules for answers that do not say success, by the class of their status.",
+    "3xx": "Rules for answers with a status from 300 to 399.",
+    "4xx": "Rules for answers with a status from 400 to 499.",
+    "5xx": "Rules for answers with a status from 500 to 599.",
+    "fits": "The CRM field the value belongs to, crm:Object.Field__c: `wxgate policy fits` checks the lengths.",
+    "max": "Characters of the longest clear value.",
     "sample": "A file with a message, its path as seen from this policy.",
     "role": "The caller's role.",
     "expect": "Selectors, and what becomes of every value they point at.",
     "rule": "allow, drop or refuse; or a class and how its values are named, bound and revealed.",
-    "rules": "Selectors, such as xml:/xml/Content or json:$.text.content, and what happens to the values they point at.",
+    "rules": "Selectors, such as xml:/xml/Content or json:$.text.content, and what becomes of the values there.",
 }

@@ -25,6 +25,7 @@ _NAME = r"[a-z][a-z0-9-]{0,31}"
 _HOST = r"[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\]"
 _NAME_HINT = "lower-case letters, digits and -"
 _MIB = 1024 * 1024
+_LARGEST_PUSH = 256 * 1024  # anybody may send one until its signature is checked; real ones have a few kilobytes
 _WECHAT_TOKEN = re.compile(rb"[A-Za-z0-9]{3,32}")
 
 
@@ -258,7 +259,7 @@ class SettingsReader(Parts):
         sources = tuple(self._networks(section))
         budget = section.duration("upstream_budget", 4.0, most=60.0)
         deadline = section.duration("deadline", 4.8, most=60.0)
-        max_body = section.size("largest_body", _MIB, most=64 * _MIB)
+        max_body = section.size("largest_body", _LARGEST_PUSH if kind is RouteKind.INBOUND else _MIB, most=64 * _MIB)
         tenant = section.text("tenant", self.owner[0], pattern=_NAME, hint=_NAME_HINT)
         region = section.text("region", self.owner[1], pattern=r"[a-z]{2}", hint="a lower-case ISO 3166 code")
         section.done()

@@ -26,7 +26,9 @@ CLEAR = {Treatment.ALLOWED, Treatment.REVEALED, Treatment.REVEALED_MASKED}
 POLICIES = {path.name: load_policy(path) for path in PACKS}
 FOLLOWER = POLICIES["wechat-follower.yaml"]
 CHAT = POLICIES["chat-encryption.yaml"]
-PUSHES = sorted(path for path in SAMPLES.rglob("*.*") if path.parent.name not in ("chat", "follower"))
+PUSHES = sorted(
+    path for path in SAMPLES.rglob("*.*") if path.parent.name not in ("chat", "follower", "contacts", "crm")
+)
 TESTS = [(name, test) for name, policy in POLICIES.items() for test in policy.tests]
 
 

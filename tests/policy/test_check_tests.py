@@ -5,7 +5,7 @@ import pytest
 from proxy.policy.check_tests import check_tests
 from proxy.source.problem import Problem
 from proxy.wechat.push import message_type, read_body
-from tests.policy.build import Entropy, compiled
+from tests.policy.build import Entropy, codes, compiled
 
 HEAD = """version: 1
 classes:
@@ -118,3 +118,102 @@ def test_a_sample_that_is_none_is_told(sample: str, code: str) -> None:
 
 def test_no_tests_no_problems() -> None:
     assert check_tests(compiled("version: 1"), {}, read_body, message_type, Entropy()) == []
+
+
+CALLS = """version: 1
+classes:
+  words: {action: encrypt, mask: {keep_last: 1}}
+  id: {action: encrypt, deterministic: true}
+messages:
+  - name: reply
+    direction: inbound
+    match: {reply: text}
+    response:
+      xml:/xml/MsgType: allow
+      xml:/xml/Text: {class: words, as: said, reveal: {wechat: plain}}
+  - name: send
+    direction: outbound
+    match: {method: POST, path: '/send/{to}'}
+    request:
+      path:to: {class: id, as: to, reveal: {'*': plain}}
+      query:token: allow
+      header:if-match: {class: words, as: etag}
+      json:$.touser: {class: id, as: openid, reveal: {'*': plain}}
+      json:$.text: {class: words, as: said, bind: [openid], reveal: {'*': plain, clerk: mask, guest: keep}}
+  - name: read
+    direction: agent
+    match: {method: GET, path: '/read/{id}'}
+    request:
+      path:id: allow
+      query:q: {class: words, as: said}
+tests:
+"""
+CALL_SAMPLES = {
+    "send.json": '{"touser": "o1", "text": "您好"}'.encode(),
+    "reply.xml": b"<xml><MsgType>text</MsgType><Text>hi</Text></xml>",
+    "empty": b"",
+}
+TO = "direction: outbound, method: POST, path: /send/ab, sample: send.json, "
+READ = "direction: agent, method: GET, path: /read/7, sample: empty, "
+
+
+def messages(test: str) -> list[str]:
+    policy = compiled(CALLS + f"  - {{{test}}}\n")
+    return [problem.message for problem in check_tests(policy, CALL_SAMPLES, read_body, message_type, Entropy())]
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        TO + "protect: true, expect: {'json:$.text': revealed, 'json:$.touser': revealed, 'path:to': revealed}",
+        TO + "protect: true, role: clerk, expect: {'json:$.text': revealed masked, 'json:$.touser': revealed}",
+        TO + "protect: true, role: guest, expect: {'json:$.text': encrypted}",
+        TO + "protect: false, expect: {'json:$.text': refused, 'path:to': refused}",
+        TO + "protect: true, query: token=x, headers: {if-match: '\"1\"'}, "
+        "expect: {'query:token': allowed, 'header:if-match': encrypted}",
+        "direction: inbound, phase: response, sample: reply.xml, protect: true, expect: {'xml:/xml/Text': revealed}",
+        "direction: inbound, phase: response, sample: reply.xml, protect: true, role: nobody, "
+        "expect: {'xml:/xml/Text': refused}",
+        READ + "expect: {'path:id': allowed}",
+        READ + "query: q=x, expect: {'query:q': encrypted}",
+        READ + "protect: true, query: q=x, expect: {'query:q': encrypted}",
+    ],
+)
+def test_a_test_says_all_that_a_call_says(test: str) -> None:
+    assert messages(test) == []
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (TO + "expect: {'json:$.text': revealed}", "json:$.text should be revealed and is refused by p.yaml:21:7"),
+        (TO.replace("ab", "o" * 20) + "protect: true, expect: {}", "the message is refused: message_unknown"),
+        (READ + "headers: {if-match: x}, expect: {'header:if-match': allowed}", "header:if-match is not in the sample"),
+        (TO + "headers: {if-match: 您}, expect: {}", "the message is refused: document_malformed"),
+        (READ + "query: 'q=%zz', expect: {}", "the message is refused: document_malformed"),
+    ],
+)
+def test_a_call_that_cannot_be_is_told(test: str, message: str) -> None:
+    found = messages(test)
+    assert any(message in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("test", "code"),
+    [
+        ("headers: {Host: x}", "selector-malformed"),
+        ("headers: {content-length: 1}", "selector-malformed"),
+        ("headers: {if-match: [x]}", "wrong-type"),
+        ("headers: x", "wrong-type"),
+        ("protect: 1", "wrong-type"),
+        ("protect: yes", "wrong-type"),
+        ("querry: x", "unknown-key"),
+    ],
+)
+def test_what_a_test_cannot_say_is_a_problem(test: str, code: str) -> None:
+    assert code in codes(CALLS + f"  - {{sample: empty, expect: {{}}, {test}}}\n")
+
+
+def test_a_sample_without_a_body_is_no_push() -> None:
+    (message,) = messages("sample: empty, expect: {}")
+    assert "is no message" in message

@@ -333,7 +333,7 @@ def test_every_step_the_gateway_names_is_swept() -> None:
         and node.value.id in ("journey", "cleared")
     }
     assert len(called) > 15
-    assert called - STEPS.keys() == set()
+    assert called - STEPS.keys() == {"journey.differences"}  # on trial: it may fail, see steps.APART
     ports_used = {
         f"{node.value.attr}.{node.attr}"
         for node in ast.walk(tree)

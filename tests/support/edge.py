@@ -88,7 +88,7 @@ class ScriptedGateway(Gateway):
 
     def __init__(self, max_body: int) -> None:
         route = Route(
-            "hook", RouteKind.AGENT, "public", frozenset(), "/hook", "crm", "p", "acme", "cn", max_body=max_body
+            "hook", RouteKind.INBOUND, "public", frozenset(), "/hook", "crm", "p", "acme", "cn", max_body=max_body
         )
         super().__init__(RouteTable((route,), {}), cast(World, None))
         self.arrived: list[Arrived] = []

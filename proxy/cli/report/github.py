@@ -1,7 +1,7 @@
 """`--format github`: workflow commands that GitHub Actions shows as annotations at their lines.
 
-`::error file=F,line=L,col=C,title=T::MESSAGE`. Values are escaped as the runner's own toolkit does it: what a file holds
-must not become a command of its own.
+`::error file=F,line=L,col=C,title=T::MESSAGE`. Values are escaped as the toolkit of GitHub Actions does it: what a file
+holds must not become a command of its own.
 """
 
 from collections.abc import Sequence

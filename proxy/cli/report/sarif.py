@@ -76,9 +76,8 @@ def _location(place: Place) -> Json:
 
 
 def _message(text: str) -> Json:
-    """3.11.5, 3.11.6: in a message, backslashes escape, braces are placeholders and square brackets can be links."""
-    plain = shown(text).replace("{", "{{").replace("}", "}}")
-    return {"text": plain.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]")}
+    """3.11.5, 3.11.6: in a message, single braces are placeholders and `[text](target)` is a link."""
+    return {"text": shown(text).replace("{", "{{").replace("}", "}}").replace("](", "] (")}
 
 
 def uri_of(file: str) -> str:

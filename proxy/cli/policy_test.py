@@ -1,0 +1,110 @@
+"""`wxgate policy test`: runs the tests that live in policies, and tells which rules none of them reached.
+
+Exit status: 0 all tests hold, 1 one does not, none ran, or a policy is at fault, 2 a file could not be read or written.
+"""
+
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from proxy.cli.policy_files import UnreadableError, from_here, load_policy, load_samples
+from proxy.cli.policy_table import shown
+from proxy.cli.report.junit import as_junit
+from proxy.cli.report.tested import Ran, Tested
+from proxy.policy.check_tests import Run, run_test
+from proxy.policy.coverage import Coverage, coverage, untested
+from proxy.policy.rules import Direction, Policy, PolicyTest
+from proxy.source.problem import Problems
+from proxy.wechat.push import message_type, read_body
+
+
+class _CannotWriteError(click.ClickException):
+    exit_code = 2
+
+
+@click.command("test")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JUnit XML, too.")
+@click.option("--strict", is_flag=True, help="A rule of FILE itself that no test reaches is an error.")
+@click.pass_context
+def test_command(context: click.Context, files: tuple[Path, ...], junit: Path | None, strict: bool) -> None:
+    """Run the tests that live in each FILE, and tell which of its rules no test reached.
+
+    Exit status: 0 all tests hold, 1 one does not, none ran, or a policy is at fault, 2 a file could not be read or
+    written.
+    """
+    began = time.time()
+    found = [_test(path, strict=strict) for path in files]
+    for tested in found:
+        click.echo(_as_text(tested), err=bool(tested.unreadable))
+    ran = sum(len(tested.ran) for tested in found)
+    failed = sum(tested.failed for tested in found)
+    click.echo(f"files: {len(found)}, tests: {ran}, failed: {failed}" if ran else "no test ran")
+    if junit:
+        _write(junit, as_junit(found, began))
+    context.exit(max(0 if ran else 1, *(tested.status for tested in found)))
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise _CannotWriteError(shown(f"{path} cannot be written: {error.strerror}")) from None
+
+
+def _test(path: Path, *, strict: bool) -> Tested:
+    try:
+        policy = load_policy(path)
+    except UnreadableError as error:
+        return Tested(str(path), unreadable=str(error))
+    except Problems as problems:
+        return Tested(str(path), problems=tuple(problems.found))
+    samples = load_samples(policy, path)
+    timed = [_timed(policy, test, samples) for test in policy.tests]
+    covered = coverage(policy, [run for run, _ in timed])
+    problems_of_rules = covered.unreached(warning=not strict) if timed else untested(policy)
+    ran = (Ran(_name(run.test), seconds, tuple(from_here(run.problems, path))) for run, seconds in timed)
+    return Tested(str(path), tuple(ran), tuple(sorted(from_here(problems_of_rules, path))), covered)
+
+
+def _timed(policy: Policy, test: PolicyTest, samples: Mapping[str, bytes]) -> tuple[Run, float]:
+    start = time.perf_counter()
+    run = run_test(policy, test, samples.get(test.sample), read_body, message_type, secrets.token_bytes)
+    return run, time.perf_counter() - start
+
+
+def _name(test: PolicyTest) -> str:
+    """Which test it is, by its line too: one sample may come by in several ways."""
+    call = "" if test.direction is Direction.INBOUND else f" {test.method} {test.path}"
+    role = f", role {test.role}" if test.role else ""
+    return f"{test.sample} (line {test.place.line}): {test.direction.value} {test.phase.value}{call}{role}"
+
+
+def _as_text(tested: Tested) -> str:
+    if tested.unreadable:
+        return shown(f"Error: {tested.unreadable}")
+    failures = [problem for ran in tested.ran for problem in ran.problems]
+    lines = [shown(str(problem)) for problem in (*failures, *tested.problems)]
+    return "\n".join([*lines, f"{shown(tested.file)}: {_summary(tested)}"])
+
+
+def _summary(tested: Tested) -> str:
+    if tested.covered is None:
+        return f"not tested, {len(tested.errors)} {'problem' if len(tested.errors) == 1 else 'problems'}"
+    if not tested.ran:
+        return "no tests"
+    held = len(tested.ran) - tested.failed
+    return f"{held} of {len(tested.ran)} tests hold, rules reached: {_reached(tested.covered)}"
+
+
+def _reached(covered: Coverage) -> str:
+    own, extended = (0, 0), []
+    for file, (reached, rules) in covered.figures().items():
+        if file == covered.name:
+            own = reached, rules
+        else:
+            extended.append(f"{reached} of {rules} in {shown(file)}")
+    return ", ".join([f"{own[0]} of {own[1]}", *extended])

@@ -1,0 +1,198 @@
+"""The JSON Schema (draft 2020-12) of a policy file, for editors: completion, hover, first mistakes. Pure.
+
+Made of the tables the reader uses. It says what shape a file has; whether names exist, selectors overlap or a token
+could be opened by the wrong side, only `wxgate policy check` knows.
+"""
+
+from __future__ import annotations
+
+from proxy.crypto.blind_index import LEAST_BITS, MOST_BITS, SPELLINGS
+from proxy.crypto.dialling import PLANS
+from proxy.crypto.ff1 import MAX_RADIX
+from proxy.crypto.mask import KINDS
+from proxy.crypto.normalise import STEPS
+from proxy.policy.compile import BODY_FORMS
+from proxy.policy.plan import Treatment
+from proxy.policy.read_file import NAME, STATUS_CLASSES
+from proxy.policy.rules import Action, Direction, Phase
+from proxy.policy.schema_parts import TEXT, Schema, choice, closed, described, ref, when
+from proxy.policy.schema_patterns import (
+    EVENT,
+    MESSAGE_TYPE,
+    PATH_TEMPLATE,
+    SELECTOR_FORMS,
+    selectors,
+    whole,
+)
+from proxy.policy.schema_rules import rule_definitions
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_MOST_KEPT = 32  # characters a mask may keep at an end
+_HEAD_FORMS = tuple(form for form in SELECTOR_FORMS if form not in BODY_FORMS)
+
+
+def policy_schema() -> dict[str, object]:
+    """The schema as JSON values."""
+    top: dict[str, Schema] = {
+        "version": {"const": 1},
+        "extends": {"type": "array", "items": TEXT},
+        "defaults": closed({"unmatched": choice((Action.REFUSE, Action.ENCRYPT))}),
+        "classes": {"type": "object", "additionalProperties": ref("class")},
+        "common": {"type": "array", "items": ref("common")},
+        "messages": {"type": "array", "items": ref("message")},
+        "tests": {"type": "array", "items": ref("test")},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "wxgate policy",
+        "description": "What happens to every value of every message between WeChat, the CRM and agents.",
+        **closed(top, required=("version",)),
+        "$defs": {
+            "class": _class(),
+            "common": _common(),
+            "message": _message(),
+            "test": _test(),
+            **rule_definitions(),
+        },
+    }
+
+
+def _kept() -> Schema:
+    return {"type": "integer", "minimum": 0, "maximum": _MOST_KEPT}
+
+
+def _class() -> Schema:
+    index = closed(
+        {
+            "bits": {"type": "integer", "minimum": LEAST_BITS, "maximum": MOST_BITS, "multipleOf": 8},
+            "spelling": {"enum": list(SPELLINGS)},
+            **_normalise(),
+        },
+        **_country_needs_its_step(),
+    )
+    needs = {Action.MASK: "mask", Action.REDACT: "text", Action.FORMAT_PRESERVING: "alphabet"}
+    rules: list[Schema] = [
+        when({"properties": {"action": {"const": action.value}}, "required": ["action"]}, {"required": [key]})
+        for action, key in needs.items()
+    ]
+    always = {"properties": {"deterministic": {"const": True}}, "required": ["deterministic"]}
+    rules.append(when(always, {"properties": {"action": {"const": Action.ENCRYPT.value}}}))
+    return closed(
+        {
+            "action": choice(Action),
+            "deterministic": {"type": "boolean"},
+            "mask": _mask(),
+            "index": index,
+            **_normalise(),
+            "alphabet": {
+                "type": "string",
+                "minLength": 2,
+                "maxLength": MAX_RADIX,
+                "pattern": r"^[^\x00-\x1f\x7f]*$",
+                "examples": ["digits", "lower", "upper", "alphanumeric"],
+            },
+            "text": {"type": "string", "pattern": r"^[^\x00-\x1f\x7f]{1,64}$"},
+            "group": {"type": "string", "pattern": "^[a-z][a-z0-9-]{0,31}$", "default": "default"},
+        },
+        required=("action",),
+        allOf=rules,
+        **_country_needs_its_step(),
+    )
+
+
+def _mask() -> Schema:
+    kind = described("mask.kind", {"enum": list(KINDS)})
+    none_kept = {"properties": {"keep_first": {"const": 0}, "keep_last": {"const": 0}}}
+    return closed({"kind": kind, "keep_first": _kept(), "keep_last": _kept()}, dependentSchemas={"kind": none_kept})
+
+
+def _normalise() -> dict[str, Schema]:
+    clash = {"allOf": [{"contains": {"const": "digits"}}, {"contains": {"const": "e164"}}]}
+    steps: Schema = {"type": "array", "items": {"enum": list(STEPS)}, "uniqueItems": True, "not": clash}
+    return {"normalise": steps, "country": {"type": "string", "enum": list(PLANS)}}
+
+
+def _country_needs_its_step() -> dict[str, object]:
+    step = {"required": ["normalise"], "properties": {"normalise": {"contains": {"const": "e164"}}}}
+    return {"dependentSchemas": {"country": step}}
+
+
+def _common() -> Schema:
+    phases: dict[str, Schema] = {phase.value: {"type": "object"} for phase in Phase}
+    sides = [_for(side, {"properties": {phase.value: _rules_of(side, phase) for phase in Phase}}) for side in Direction]
+    return closed({"direction": choice(Direction), **phases}, required=("direction",), allOf=sides)
+
+
+def _message() -> Schema:
+    return closed(
+        {
+            "name": {"type": "string", "pattern": whole(NAME)},
+            "direction": choice(Direction),
+            "match": {"type": "object"},
+            **{phase.value: {"type": "object"} for phase in Phase},
+            "errors": {"type": "object"},
+        },
+        required=("name", "direction", "match"),
+        allOf=[_inbound(), *(_call(side) for side in (Direction.OUTBOUND, Direction.AGENT))],
+    )
+
+
+def _for(side: Direction, then: dict[str, object]) -> Schema:
+    return when({"properties": {"direction": {"const": side.value}}, "required": ["direction"]}, then)
+
+
+def _inbound() -> Schema:
+    kind: Schema = {"type": "string", "pattern": MESSAGE_TYPE}
+    event: dict[str, Schema] = {
+        "type": {"type": "string", "pattern": EVENT},
+        "event": {"type": "string", "minLength": 1},
+    }
+    matches = [
+        closed({"type": kind}, ("type",)),
+        closed(event, ("type", "event")),
+        closed({"reply": kind}, ("reply",)),
+    ]
+    is_reply = {"properties": {"match": {"type": "object", "required": ["reply"]}}, "required": ["match"]}
+    phases = when(is_reply, _only(Phase.RESPONSE, Phase.REQUEST), **_only(Phase.REQUEST, Phase.RESPONSE))
+    return _for(Direction.INBOUND, {"properties": {"match": {"anyOf": matches}, "errors": False}, "allOf": [phases]})
+
+
+def _only(phase: Phase, other: Phase) -> dict[str, object]:
+    own = {"allOf": [_rules_of(Direction.INBOUND, phase), _one_body(), {"minProperties": 1}]}
+    return {"required": [phase.value], "properties": {phase.value: own, other.value: False}}
+
+
+def _call(side: Direction) -> Schema:
+    path: Schema = {"type": "string", "maxLength": 512, "pattern": PATH_TEMPLATE}
+    match = closed({"method": {"enum": list(METHODS)}, "path": path}, ("method", "path"))
+    rules = {phase: {"allOf": [_rules_of(side, phase), _one_body()]} for phase in Phase}
+    errors = closed(dict.fromkeys(STATUS_CLASSES, rules[Phase.RESPONSE]))
+    phases = {phase.value: schema for phase, schema in rules.items()}
+    return _for(side, {"properties": {"match": match, **phases, "errors": errors}})
+
+
+def _one_body() -> Schema:
+    heads = "|".join(_HEAD_FORMS)
+    return {"anyOf": [{"propertyNames": {"pattern": f"^(?:{form}|{heads}):"}} for form in sorted(BODY_FORMS)]}
+
+
+def _rules_of(side: Direction, phase: Phase) -> Schema:
+    return ref(f"rules-{side.value}-{phase.value}")
+
+
+def _test() -> Schema:
+    expect: Schema = {
+        "type": "object",
+        "propertyNames": {"pattern": selectors(SELECTOR_FORMS)},
+        "additionalProperties": choice(Treatment),
+    }
+    members: dict[str, Schema] = {
+        "sample": TEXT,
+        "direction": choice(Direction),
+        "phase": choice(Phase),
+        "method": TEXT,
+        "path": TEXT,
+        "role": TEXT,
+        "expect": expect,
+    }
+    return closed(members, required=("sample", "expect"))
