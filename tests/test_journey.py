@@ -217,3 +217,103 @@ def test_an_account_in_plain_mode_is_answered_in_clear() -> None:
     reply = reply_to(push, REPLY.format(to=as_crm(push), content=prepared("welcome")))
     assert reply is not None
     assert b"welcome" in reply.body
+
+
+# --- what else a call has: path, header fields, forms
+
+CALLS = """version: 1
+classes:
+  id: {action: encrypt, deterministic: true}
+  words: {action: encrypt}
+messages:
+  - name: changes
+    direction: agent
+    match: {method: POST, path: '/services/data/{version}/People/{id}'}
+    request:
+      path:version: allow
+      path:id: {class: id, as: openid}
+      header:if-match: allow
+      header:x-note: {class: words, as: note, bind: [openid]}
+      header:x-trace: drop
+      form:text: {class: words, as: words, bind: [openid]}
+    response:
+      json:$.text: {class: words, as: words, reveal: {'*': keep}}
+"""
+PERSON = "/services/data/v1/People/o1"
+
+
+def call(path: str = PERSON, query: str = "", body: bytes = b"text=hello", headers: HeaderList = ()) -> Known:
+    """A call of an agent, on a policy of its own."""
+    policy = compile_policy("p.yaml", lambda _name: CALLS.encode())
+    arrived = Arrived(Request("POST", path, query, headers, body, "h"), Peer("l", "192.0.2.1", "TLSv1.3"))
+    return Known(journey.find_route(arrived, RouteTable((AGENT,), {"p": policy})), WECHAT)
+
+
+def sent(known: Known) -> ClearedRequest:
+    return cleared(journey.plan_call(journey.parse_call(known)))
+
+
+CALLERS_OWN = (
+    (b"host", b"h"),
+    (b"authorization", b"Bearer caller-secret"),
+    (b"cookie", b"session=caller-secret"),
+    (b"proxy-authorization", b"caller-secret"),
+    (b"x-forwarded-for", b"caller-secret"),
+    (b"content-type", b"text/caller-secret"),
+    (b"x-http-method-override", b"DELETE"),
+    (b"wxgate-delivery", b"caller-secret"),
+)
+
+
+def test_the_upstream_gets_the_policy_s_path_and_fields_and_nothing_else_of_the_caller() -> None:
+    declared = ((b"if-match", b'"7"'), (b"x-note", b"for o1"), (b"x-trace", b"t"))
+    request = sent(call(headers=(*CALLERS_OWN, *declared)))
+    start, _, person = request.target.rpartition("/")
+    assert start == "/services/data/v1/People"
+    assert person.startswith("wd1.")
+    names = [name for name, _ in request.headers]
+    assert names == [b"content-type", b"if-match", b"x-note"]
+    found = dict(request.headers)
+    assert found[b"content-type"] == b"application/x-www-form-urlencoded"
+    assert found[b"if-match"] == b'"7"'
+    assert found[b"x-note"].startswith(b"wg1.")
+    assert request.body.startswith(b"text=wg1.")
+    everything = repr((request.target, request.headers, request.body))
+    assert "caller-secret" not in everything
+    assert "DELETE" not in everything
+    assert "hello" not in everything
+
+
+def test_without_declared_fields_the_body_s_type_is_all_there_is() -> None:
+    assert sent(call(headers=CALLERS_OWN)).headers == ((b"content-type", b"application/x-www-form-urlencoded"),)
+    assert sent(call(body=b"", headers=CALLERS_OWN)).headers == ()
+
+
+@pytest.mark.parametrize("name", [b"if-match", b"x-trace"])
+@pytest.mark.parametrize("values", [(b"1", b"1"), (b"\xff",), (b"a\tb",)])
+def test_a_declared_field_that_is_repeated_or_no_text_refuses(name: bytes, values: tuple[bytes, ...]) -> None:
+    known = call(headers=tuple((name, value) for value in values))
+    assert refused(lambda: sent(known)) == "document_malformed"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"text=a&text=b", "document_malformed"),
+        (b"text=a&more=b", "field_unknown"),
+        (b'{"text": "a"}', "document_malformed"),
+        (b"<xml><text>a</text></xml>", "document_malformed"),
+    ],
+)
+def test_a_form_is_what_the_policy_says_whatever_the_caller_calls_it(body: bytes, code: str) -> None:
+    assert refused(lambda: sent(call(body=body, headers=((b"content-type", b"application/json"),)))) == code
+
+
+def test_a_parameter_without_a_rule_refuses() -> None:
+    assert refused(lambda: sent(call(query="a=1"))) == "field_unknown"
+
+
+@pytest.mark.parametrize("person", ["", ".", "..", "%2e%2e", "a%2fb", "a;b", "o 1", "a/b"])
+def test_a_path_that_is_none_of_the_policy_s_is_refused(person: str) -> None:
+    known = call("/services/data/v1/People/" + person)
+    assert refused(lambda: journey.parse_call(known)) == "message_unknown"

@@ -89,7 +89,7 @@ def _report(old: _Version, new: _Version, given: list[Sample]) -> _Report:
 
 
 def _key(sample: Sample) -> tuple[object, ...]:
-    return sample.document.source, sample.occasion
+    return sample.document and sample.document.source, sample.occasion
 
 
 def _given(path: Path, where: Occasion) -> Sample:
@@ -106,7 +106,7 @@ def _tested(version: _Version) -> Iterator[Sample]:
     data = load_samples(version.policy, version.file)
     for test in version.policy.tests:
         role = "wechat" if test.direction is Direction.INBOUND else test.role
-        where = Occasion(test.direction, test.phase, test.method, test.path, role)
+        where = Occasion(test.direction, test.phase, test.method, test.path, role, test.query, test.status)
         try:
             yield _sample(str(version.file.parent / test.sample), data[test.sample], where)
         except (KeyError, Refusal):
@@ -115,8 +115,9 @@ def _tested(version: _Version) -> Iterator[Sample]:
 
 def _sample(name: str, data: bytes, where: Occasion) -> Sample:
     """Raises Refusal for what is no message."""
-    document = read_body(data)
-    return Sample(name, document, message_type(document) if where.direction is Direction.INBOUND else "", where)
+    inbound = where.direction is Direction.INBOUND
+    document = read_body(data) if data or inbound else None  # calls may have no body
+    return Sample(name, document, message_type(document) if document and inbound else "", where)
 
 
 # --- the report

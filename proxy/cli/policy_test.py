@@ -6,6 +6,7 @@ Exit status: 0 all tests hold, 1 one does not, none ran, or a policy is at fault
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,9 +14,9 @@ import click
 from proxy.cli.policy_files import UnreadableError, from_here, load_policy, load_samples
 from proxy.cli.policy_table import shown
 from proxy.cli.report.junit import as_junit
-from proxy.cli.report.tested import Ran, Tested
+from proxy.cli.report.outcome import Outcome, Ran
 from proxy.policy.check_tests import Run, run_test
-from proxy.policy.coverage import Coverage, coverage, untested
+from proxy.policy.coverage import Coverage, coverage, no_test, untested
 from proxy.policy.rules import Direction, Policy, PolicyTest
 from proxy.source.problem import Problems
 from proxy.wechat.push import message_type, read_body
@@ -38,14 +39,21 @@ def test_command(context: click.Context, files: tuple[Path, ...], junit: Path | 
     """
     began = time.time()
     found = [_test(path, strict=strict) for path in files]
-    for tested in found:
-        click.echo(_as_text(tested), err=bool(tested.unreadable))
-    ran = sum(len(tested.ran) for tested in found)
-    failed = sum(tested.failed for tested in found)
+    ran = sum(len(outcome.ran) for outcome in found)
+    if not ran:
+        found = [_none_ran(outcome) for outcome in found]
+    for outcome in found:
+        click.echo(_as_text(outcome), err=bool(outcome.unreadable))
+    failed = sum(outcome.failed for outcome in found)
     click.echo(f"files: {len(found)}, tests: {ran}, failed: {failed}" if ran else "no test ran")
     if junit:
         _write(junit, as_junit(found, began))
-    context.exit(max(0 if ran else 1, *(tested.status for tested in found)))
+    context.exit(max(outcome.status for outcome in found))
+
+
+def _none_ran(outcome: Outcome) -> Outcome:
+    """Files there to be extended need no tests beside others; alone they must not pass for tested ones."""
+    return outcome if outcome.status else replace(outcome, problems=(*outcome.problems, no_test(outcome.file)))
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -55,19 +63,19 @@ def _write(path: Path, data: bytes) -> None:
         raise _CannotWriteError(shown(f"{path} cannot be written: {error.strerror}")) from None
 
 
-def _test(path: Path, *, strict: bool) -> Tested:
+def _test(path: Path, *, strict: bool) -> Outcome:
     try:
         policy = load_policy(path)
     except UnreadableError as error:
-        return Tested(str(path), unreadable=str(error))
+        return Outcome(str(path), unreadable=str(error))
     except Problems as problems:
-        return Tested(str(path), problems=tuple(problems.found))
+        return Outcome(str(path), problems=tuple(problems.found))
     samples = load_samples(policy, path)
     timed = [_timed(policy, test, samples) for test in policy.tests]
     covered = coverage(policy, [run for run, _ in timed])
     problems_of_rules = covered.unreached(warning=not strict) if timed else untested(policy)
     ran = (Ran(_name(run.test), seconds, tuple(from_here(run.problems, path))) for run, seconds in timed)
-    return Tested(str(path), tuple(ran), tuple(sorted(from_here(problems_of_rules, path))), covered)
+    return Outcome(str(path), tuple(ran), tuple(sorted(from_here(problems_of_rules, path))), covered)
 
 
 def _timed(policy: Policy, test: PolicyTest, samples: Mapping[str, bytes]) -> tuple[Run, float]:
@@ -83,21 +91,21 @@ def _name(test: PolicyTest) -> str:
     return f"{test.sample} (line {test.place.line}): {test.direction.value} {test.phase.value}{call}{role}"
 
 
-def _as_text(tested: Tested) -> str:
-    if tested.unreadable:
-        return shown(f"Error: {tested.unreadable}")
-    failures = [problem for ran in tested.ran for problem in ran.problems]
-    lines = [shown(str(problem)) for problem in (*failures, *tested.problems)]
-    return "\n".join([*lines, f"{shown(tested.file)}: {_summary(tested)}"])
+def _as_text(outcome: Outcome) -> str:
+    if outcome.unreadable:
+        return shown(f"Error: {outcome.unreadable}")
+    failures = [problem for ran in outcome.ran for problem in ran.problems]
+    lines = [shown(str(problem)) for problem in (*failures, *outcome.problems)]
+    return "\n".join([*lines, f"{shown(outcome.file)}: {_summary(outcome)}"])
 
 
-def _summary(tested: Tested) -> str:
-    if tested.covered is None:
-        return f"not tested, {len(tested.errors)} {'problem' if len(tested.errors) == 1 else 'problems'}"
-    if not tested.ran:
+def _summary(outcome: Outcome) -> str:
+    if outcome.covered is None:
+        return f"not tested, {len(outcome.errors)} {'problem' if len(outcome.errors) == 1 else 'problems'}"
+    if not outcome.ran:
         return "no tests"
-    held = len(tested.ran) - tested.failed
-    return f"{held} of {len(tested.ran)} tests hold, rules reached: {_reached(tested.covered)}"
+    held = len(outcome.ran) - outcome.failed
+    return f"{held} of {len(outcome.ran)} tests hold, rules reached: {_reached(outcome.covered)}"
 
 
 def _reached(covered: Coverage) -> str:

@@ -85,7 +85,7 @@ def _explained(
 ) -> Explanation:
     role = test.role or (_WECHAT_ROLE if test.direction is Direction.INBOUND else "")
     headers = tuple((name.encode(), value.encode()) for name, value in test.headers)
-    where = Occasion(test.direction, test.phase, test.method, test.path, role, test.query, headers=headers)
+    where = Occasion(test.direction, test.phase, test.method, test.path, role, test.query, test.status, headers)
     rules, keys = find_rules(policy, where, document.form if document else "", kind), temporary_keys(policy, entropy)
     if test.protect:
         document, where = with_tokens(policy, rules, document, where, keys, read, entropy)

@@ -99,7 +99,7 @@ class _Compiler:
             self.tests(),
             tuple(problem for problem in self.problems if problem.warning),
             tuple(file.file for file in self.files),
-            tuple(rule for entry in (*self.common, *self.messages) for own in entry.rules.values() for rule in own),
+            tuple(rule for entry in (*self.common, *self.messages) for rule in entry.all_rules()),
         )
         self.check_oracle(policy)
         return policy

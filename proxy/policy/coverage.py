@@ -82,7 +82,10 @@ def _matches(rule: Rule, run: Run) -> bool:
 def untested(policy: Policy) -> list[Problem]:
     """`policy-untested` for a policy that knows messages and has no test. Classes and common rules alone, there to be
     extended, meet no message and cannot be tested where they are."""
-    if policy.tests or not (policy.pushes or policy.replies or policy.calls):
-        return []
+    testable = policy.pushes or policy.replies or policy.calls
+    return [no_test(policy.name)] if testable and not policy.tests else []
+
+
+def no_test(file: str) -> Problem:
     message = "no test ran: nothing says that the policy does what its author means"
-    return [Problem(Place(policy.name, 1, 1), "policy-untested", message, 'add "tests"')]
+    return Problem(Place(file, 1, 1), "policy-untested", message, 'add "tests"')

@@ -16,7 +16,7 @@ MAX_METADATA: Final = 4 * 1024 * 1024  # an object of 800 fields takes one megab
 _MAX_VALUES = 500_000
 _MAX_LENGTH = 1 << 30
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}", re.ASCII)
-_TYPE = re.compile(r"[A-Za-z]{1,40}", re.ASCII)
+_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9]{0,39}", re.ASCII)
 
 
 class MetadataError(ValueError):

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from proxy.document.tree import Document
+from proxy.policy.cells import cells
 from proxy.policy.explain import Occasion, find_rules, pattern_text
 from proxy.policy.meaning import NOT_SENT, REFUSED, SEALED, UNWRITTEN, meaning, weaker
 from proxy.policy.plan import Step, draft_plan
 from proxy.policy.rules import Action, Call, Policy, Rule, RuleSet
-from proxy.policy.selector import ANY, PARTS, Pattern, Segment, Table
+from proxy.policy.selector import PARTS, Pattern, Table
 from proxy.refusal import Refusal
 from proxy.source.problem import Place
 
@@ -38,10 +39,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A message to try both policies on. `kind`: message type of a push or passive reply."""
+    """A message to try both policies on: its body, if it has one, and its query. `kind`: message type of a push or
+    passive reply."""
 
     name: str
-    document: Document
+    document: Document | None
     kind: str
     occasion: Occasion
 
@@ -148,7 +150,7 @@ def _forms(part: str, entry: _Entry | None) -> set[str]:
 
 def _fields(where: str, part: str, form: str, old: _Entry | None, new: _Entry | None) -> list[Change]:
     rows = []
-    for pattern, one, two in _cells(_table(old, part, form), _table(new, part, form)):
+    for pattern, one, two in cells(_table(old, part, form), _table(new, part, form)):
         before, after = one or _unknown(old, part, form), two or _unknown(new, part, form)
         text = pattern_text(form, _named(pattern, new or old) if part == "path" else pattern)
         if change := _change(where, text, before, after):
@@ -186,39 +188,6 @@ def _unknown(entry: _Entry | None, part: str, form: str) -> Rule:
     return SEALED if part == "body" and entry.unmatched is Action.ENCRYPT else REFUSED
 
 
-_Cell = tuple[Pattern, Rule | None, Rule | None]
-
-
-def _cells(old: Table[Rule], new: Table[Rule]) -> Iterable[_Cell]:
-    """Every pair of rules that one value can have in the two tables, with the widest pattern it has them under."""
-    found: dict[tuple[int, int], _Cell] = {}
-    for cell in _all_cells(old, new):
-        pattern, one, two = cell
-        known = found.setdefault((id(one), id(two)), cell)
-        if known[0].count(ANY) < pattern.count(ANY):
-            found[id(one), id(two)] = cell
-    return found.values()
-
-
-def _all_cells(old: Table[Rule], new: Table[Rule]) -> Iterator[_Cell]:
-    """Every pattern that either table tells apart, with what the most specific rule of each says of it. `*` in it
-    stands for the names that neither table speaks of there."""
-    waiting: list[tuple[Pattern, list[Table[Rule]], list[Table[Rule]]]] = [((), [old], [new])]
-    while waiting:
-        pattern, olds, news = waiting.pop()
-        one, two = (next((table.item for table in tables if table.item), None) for tables in (olds, news))
-        if one or two:
-            yield pattern, one, two
-        segments = {segment for table in (*olds, *news) for segment in table.below}
-        waiting += [((*pattern, segment), _below(olds, segment), _below(news, segment)) for segment in segments]
-
-
-def _below(tables: list[Table[Rule]], segment: Segment) -> list[Table[Rule]]:
-    """The tables one segment further, the most specific first: as `Table.find` would try them."""
-    wanted = (segment,) if segment is ANY else (segment, ANY)
-    return [table.below[one] for table in tables for one in wanted if one in table.below]
-
-
 def _change(where: str, selector: str, old: Rule, new: Rule) -> Change | None:
     before, after = meaning(old), meaning(new)
     if before == after:
@@ -246,7 +215,8 @@ _Leaves = list[tuple[str, Rule]]
 def _leaves(policy: Policy, sample: Sample) -> _Leaves | str:
     """The leaves of the sample with the rules of the policy's plan, or why the whole message is refused."""
     try:
-        rules = find_rules(policy, sample.occasion, sample.document.form, sample.kind)
+        form = sample.document.form if sample.document else ""
+        rules = find_rules(policy, sample.occasion, form, sample.kind)
         plan = draft_plan(policy, rules, sample.document, sample.occasion.query, sample.occasion.role)
     except Refusal as refusal:
         return f"refused: {refusal.code}"

@@ -27,6 +27,7 @@ _LONGEST = 64  # characters of a name that may be written at all
 _VARIABLE = re.compile(r"\{([a-z][a-z0-9_]*)\}", re.ASCII)
 _TYPE_WORD = re.compile(r"[a-z][a-z0-9_-]*", re.ASCII)
 _NAME_MOST = 64
+_TYPES = {("xml", "MsgType"), ("xml", "Event"), ("MsgType",), ("Event",), ("msgtype",)}
 
 
 class DraftError(ValueError):
@@ -84,7 +85,7 @@ def _check(samples: Sequence[Sample], shape: Shape) -> None:
         least = 2 if sample.document.form == "xml" else 1
         if any(len(leaf.path) < least for leaf in sample.document.leaves):
             raise DraftError("a sample has no fields; give one that has some")
-        if is_data(sample.kind or "call"):
+        if sample.kind and any(is_data(word) for word in sample.kind.split(".")):
             raise DraftError("the type of a message looks like a value; correct the sample")
     for segment in shape.path.split("/")[1:]:
         if not _VARIABLE.fullmatch(segment) and is_data(segment):
@@ -93,7 +94,7 @@ def _check(samples: Sequence[Sample], shape: Shape) -> None:
 
 def _is_type(path: Path) -> bool:
     """Whether the message's type stands here: its words are names of fields as well (`msgtype: text`)."""
-    return str(path[-1]).lower() in ("msgtype", "event")
+    return path in _TYPES
 
 
 def _add(message: _Message, leaves: Iterable[Leaf], shape: Shape, hidden: set[str | int]) -> None:

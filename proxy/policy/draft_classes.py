@@ -48,7 +48,7 @@ _CLEAR_NAMES = (
     ("person.unionid", r"unionid"),
     ("person.openid", r"openid|^touser$|^(from|friend)user(name)?$|^tousername$"),
     ("secret", r"passw|secret|ticket|token|credential|verif\w*code"),
-    ("person.email", r"e?mail"),
+    ("person.email", r"mail(?!ing)"),
     ("person.phone", r"phone|mobile|^tel|fax|whatsapp"),
     ("person.number", r"idcard|identity|idno|passport|bank|iban|^tax|taxno|taxid|licen[cs]e|cardn[ou]"),
     ("person.position", r"latitude|longitude|^lat$|^lng$|^lon$|location[xy]|location$|position|^geo|poi(name|id)?$"),

@@ -41,6 +41,9 @@ class WrittenMessage:
     rules: dict[Phase, list[Rule]] = field(default_factory=dict)
     errors: dict[str, list[Rule]] = field(default_factory=dict)
 
+    def all_rules(self) -> list[Rule]:
+        return [rule for rules in (*self.rules.values(), *self.errors.values()) for rule in rules]
+
 
 @dataclass(slots=True)
 class WrittenFile:
@@ -240,8 +243,11 @@ class PolicyReader:
         if expect_node is not None:
             inner = Section(expect_node, self.problems, '"expect"')
             expect = {key.text: self.expectation(key, value) for key, value in inner.rest()}
+        status = section.number("status", 200, least=200, most=599)
         section.done()
-        return PolicyTest(section.place, sample, direction, phase, expect, method, path, role, query, headers, protect)
+        return PolicyTest(
+            section.place, sample, direction, phase, expect, method, path, role, query, headers, protect, status
+        )
 
     def headers(self, section: Section | None) -> tuple[tuple[str, str], ...]:
         """Header fields of a test's request; only such as can have rules."""

@@ -255,7 +255,7 @@ class Policy:
 @dataclass(frozen=True, slots=True)
 class PolicyTest:
     """A sample and what must become of some of its leaves. `protect`: its clear values become tokens first, where the
-    policy wants tokens. `query` and `headers`: of a call's request."""
+    policy wants tokens. `query` and `headers`: of a call's request; `status`: of its response."""
 
     place: Place
     sample: str
@@ -268,6 +268,7 @@ class PolicyTest:
     query: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     protect: bool = False
+    status: int = 200
 
 
 UNCLASSIFIED = DataClass("unclassified", Action.ENCRYPT)

@@ -18,6 +18,7 @@ from proxy.policy.rules import Action, Direction, Phase
 from proxy.policy.schema_parts import TEXT, Schema, choice, closed, described, ref, when
 from proxy.policy.schema_patterns import (
     EVENT,
+    FIELD,
     MESSAGE_TYPE,
     PATH_TEMPLATE,
     SELECTOR_FORMS,
@@ -29,6 +30,14 @@ from proxy.policy.schema_rules import rule_definitions
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _MOST_KEPT = 32  # characters a mask may keep at an end
 _HEAD_FORMS = tuple(form for form in SELECTOR_FORMS if form not in BODY_FORMS)
+
+
+_CLASH = {"allOf": [{"contains": {"const": "digits"}}, {"contains": {"const": "e164"}}]}
+_NORMALISER: dict[str, Schema] = {
+    "normalise": {"type": "array", "items": {"enum": list(STEPS)}, "uniqueItems": True, "not": _CLASH},
+    "country": {"type": "string", "enum": list(PLANS)},
+}
+_COUNTRY = {"country": {"required": ["normalise"], "properties": {"normalise": {"contains": {"const": "e164"}}}}}
 
 
 def policy_schema() -> dict[str, object]:
@@ -62,42 +71,35 @@ def _kept() -> Schema:
 
 
 def _class() -> Schema:
-    index = closed(
-        {
-            "bits": {"type": "integer", "minimum": LEAST_BITS, "maximum": MOST_BITS, "multipleOf": 8},
-            "spelling": {"enum": list(SPELLINGS)},
-            **_normalise(),
-        },
-        **_country_needs_its_step(),
-    )
-    needs = {Action.MASK: "mask", Action.REDACT: "text", Action.FORMAT_PRESERVING: "alphabet"}
-    rules: list[Schema] = [
-        when({"properties": {"action": {"const": action.value}}, "required": ["action"]}, {"required": [key]})
-        for action, key in needs.items()
-    ]
-    always = {"properties": {"deterministic": {"const": True}}, "required": ["deterministic"]}
-    rules.append(when(always, {"properties": {"action": {"const": Action.ENCRYPT.value}}}))
     return closed(
         {
             "action": choice(Action),
             "deterministic": {"type": "boolean"},
             "mask": _mask(),
-            "index": index,
-            **_normalise(),
-            "alphabet": {
-                "type": "string",
-                "minLength": 2,
-                "maxLength": MAX_RADIX,
-                "pattern": r"^[^\x00-\x1f\x7f]*$",
-                "examples": ["digits", "lower", "upper", "alphanumeric"],
-            },
+            "index": _index(),
+            **_NORMALISER,
+            "alphabet": _alphabet(),
             "text": {"type": "string", "pattern": r"^[^\x00-\x1f\x7f]{1,64}$"},
             "group": {"type": "string", "pattern": "^[a-z][a-z0-9-]{0,31}$", "default": "default"},
         },
         required=("action",),
-        allOf=rules,
-        **_country_needs_its_step(),
+        allOf=_demands(),
+        dependentSchemas=_COUNTRY,
     )
+
+
+def _demands() -> list[Schema]:
+    """What an action cannot do without, and what goes with one action only."""
+    needs = {Action.MASK: "mask", Action.REDACT: "text", Action.FORMAT_PRESERVING: "alphabet"}
+    always = {"properties": {"deterministic": {"const": True}}, "required": ["deterministic"]}
+    return [
+        *(when({**_is(action), "required": ["action"]}, {"required": [key]}) for action, key in needs.items()),
+        when(always, _is(Action.ENCRYPT)),
+    ]
+
+
+def _is(action: Action) -> dict[str, object]:
+    return {"properties": {"action": {"const": action.value}}}
 
 
 def _mask() -> Schema:
@@ -106,15 +108,15 @@ def _mask() -> Schema:
     return closed({"kind": kind, "keep_first": _kept(), "keep_last": _kept()}, dependentSchemas={"kind": none_kept})
 
 
-def _normalise() -> dict[str, Schema]:
-    clash = {"allOf": [{"contains": {"const": "digits"}}, {"contains": {"const": "e164"}}]}
-    steps: Schema = {"type": "array", "items": {"enum": list(STEPS)}, "uniqueItems": True, "not": clash}
-    return {"normalise": steps, "country": {"type": "string", "enum": list(PLANS)}}
+def _index() -> Schema:
+    bits = {"type": "integer", "minimum": LEAST_BITS, "maximum": MOST_BITS, "multipleOf": 8}
+    spelling = {"enum": list(SPELLINGS)}
+    return closed({"bits": bits, "spelling": spelling, **_NORMALISER}, dependentSchemas=_COUNTRY)
 
 
-def _country_needs_its_step() -> dict[str, object]:
-    step = {"required": ["normalise"], "properties": {"normalise": {"contains": {"const": "e164"}}}}
-    return {"dependentSchemas": {"country": step}}
+def _alphabet() -> Schema:
+    seen = {"minLength": 2, "maxLength": MAX_RADIX, "pattern": r"^[^\x00-\x1f\x7f]*$"}
+    return {"type": "string", **seen, "examples": ["digits", "lower", "upper", "alphanumeric"]}
 
 
 def _common() -> Schema:
@@ -193,6 +195,15 @@ def _test() -> Schema:
         "method": TEXT,
         "path": TEXT,
         "role": TEXT,
+        "query": TEXT,
+        "headers": _headers(),
+        "status": {"type": "integer", "minimum": 200, "maximum": 599},
+        "protect": {"type": "boolean"},
         "expect": expect,
     }
     return closed(members, required=("sample", "expect"))
+
+
+def _headers() -> Schema:
+    names = {"pattern": FIELD}
+    return {"type": "object", "propertyNames": names, "additionalProperties": {"not": {"type": ["object", "array"]}}}

@@ -27,7 +27,7 @@ SELECTOR_FORMS = tuple(_FORMS)
 # A selector with `*` in it, however it is spelled; a quoted '*' is a name.
 WILDCARD = rf"^(?:xml:(?:/{_XML})*?/\*(?:/|$)|json:\$(?:{_NAMED})*{_ANY})"
 
-_SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,64}"
+_SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+"
 PATH_TEMPLATE = rf"^(?:/(?:{_SEGMENT}|\{{[a-z][a-z0-9_]{{0,31}}\}}))+$"
 MESSAGE_TYPE = r"^(?![Ee][Vv][Ee][Nn][Tt]$)[^.]+$"
 EVENT = r"^[Ee][Vv][Ee][Nn][Tt]$"
@@ -41,3 +41,6 @@ def whole(pattern: str) -> str:
 def selectors(forms: Iterable[str]) -> str:
     """Selectors of these forms."""
     return whole("|".join(f"{form}:{_FORMS[form]}" for form in forms))
+
+
+FIELD = whole(_FORMS["header"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.document.query import read_query
+from proxy.document.query import read_form, read_query
 from proxy.document.tree import DROP, MAX_LEAVES, Change, Kind, Value, render
 from proxy.refusal import Refusal
 
@@ -192,3 +192,47 @@ def test_the_number_of_parameters_is_bounded() -> None:
 def test_a_long_query_with_a_stray_end_is_refused_at_once(part: str) -> None:
     """A pattern that backtracks would take years."""
     assert refused(part * 20_000 + "#") == "document_malformed"
+
+
+# --- forms
+
+
+@settings(deadline=None)
+@given(query=queries())
+def test_a_form_is_read_as_a_query_and_comes_out_as_it_came(query: str) -> None:
+    form = read_form(query.encode())
+    assert form.form == "form"
+    assert [(leaf.path, leaf.text) for leaf in form.leaves] == [
+        (leaf.path, leaf.text) for leaf in read_query(query).leaves
+    ]
+    assert render(form, {}) == query.encode()
+
+
+def test_a_form_can_be_changed_and_grow() -> None:
+    form = read_form(b"a=1&b=2&c=3")
+    changes = {0: DROP, 1: Value("x&y"), 2: Value("", members=(("c", "*"), ("c enc", "t=1")))}
+    assert render(form, changes) == b"b=x%26y&c=%2A&c%20enc=t%3D1"
+
+
+def test_an_empty_form_has_no_leaves_and_is_still_a_form() -> None:
+    assert (read_form(b"").form, read_form(b"").leaves, read_query("").form) == ("form", (), "query")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"a=1&a=2", b"a=1&%61=2", b"a+b=1&a%20b=2", b"=1", b"a=1&", b"a=1;b=2", b"a=%", b"a=%ff", b"a=%00"),
+        *(b"a=\xff", b"a=\xe4\xbd\xa0", b"\xef\xbb\xbfa=1", b"a=1\r\n", b"\x00", b'{"a": 1}', b"<xml/>", b"a[]=1"),
+        b"--boundary\r\ncontent-disposition: form-data\r\n\r\n",
+    ],
+)
+def test_a_form_that_can_be_understood_in_two_ways_is_malformed(body: bytes) -> None:
+    with pytest.raises(Refusal) as raised:
+        read_form(body)
+    assert raised.value.code == "document_malformed"
+
+
+def test_the_size_of_a_form_is_bounded_like_that_of_a_query() -> None:
+    with pytest.raises(Refusal) as raised:
+        read_form("&".join(f"p{n}" for n in range(MAX_LEAVES + 1)).encode())
+    assert raised.value.code == "document_too_large"

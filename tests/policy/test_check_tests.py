@@ -146,6 +146,12 @@ messages:
     request:
       path:id: allow
       query:q: {class: words, as: said}
+    response:
+      json:$.text: drop
+    errors:
+      4xx:
+        json:$.touser: drop
+        json:$.text: allow
 tests:
 """
 CALL_SAMPLES = {
@@ -155,6 +161,7 @@ CALL_SAMPLES = {
 }
 TO = "direction: outbound, method: POST, path: /send/ab, sample: send.json, "
 READ = "direction: agent, method: GET, path: /read/7, sample: empty, "
+ANSWER = "direction: agent, phase: response, method: GET, path: /read/7, sample: send.json, "
 
 
 def messages(test: str) -> list[str]:
@@ -177,6 +184,9 @@ def messages(test: str) -> list[str]:
         READ + "expect: {'path:id': allowed}",
         READ + "query: q=x, expect: {'query:q': encrypted}",
         READ + "protect: true, query: q=x, expect: {'query:q': encrypted}",
+        ANSWER + "expect: {'json:$.text': dropped, 'json:$.touser': refused}",
+        ANSWER + "status: 204, expect: {'json:$.text': dropped, 'json:$.touser': refused}",
+        ANSWER + "status: 404, expect: {'json:$.text': allowed, 'json:$.touser': dropped}",
     ],
 )
 def test_a_test_says_all_that_a_call_says(test: str) -> None:
@@ -186,10 +196,11 @@ def test_a_test_says_all_that_a_call_says(test: str) -> None:
 @pytest.mark.parametrize(
     ("test", "message"),
     [
-        (TO + "expect: {'json:$.text': revealed}", "json:$.text should be revealed and is refused by p.yaml:21:7"),
-        (TO.replace("ab", "o" * 20) + "protect: true, expect: {}", "the message is refused: message_unknown"),
+        (TO + "expect: {'json:$.text': revealed}", "json:$.text should be revealed and is refused by p.yaml:20:7"),
+        (TO.replace("ab", "o" * 300) + "protect: true, expect: {}", "the message is refused: message_unknown"),
         (READ + "headers: {if-match: x}, expect: {'header:if-match': allowed}", "header:if-match is not in the sample"),
         (TO + "headers: {if-match: 您}, expect: {}", "the message is refused: document_malformed"),
+        (ANSWER + "status: 500, expect: {}", "the message is refused: message_unknown"),
         (READ + "query: 'q=%zz', expect: {}", "the message is refused: document_malformed"),
     ],
 )
@@ -208,6 +219,8 @@ def test_a_call_that_cannot_be_is_told(test: str, message: str) -> None:
         ("protect: 1", "wrong-type"),
         ("protect: yes", "wrong-type"),
         ("querry: x", "unknown-key"),
+        ("status: 100", "wrong-value"),
+        ("status: 4xx", "wrong-value"),
     ],
 )
 def test_what_a_test_cannot_say_is_a_problem(test: str, code: str) -> None:

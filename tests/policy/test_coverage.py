@@ -114,3 +114,21 @@ def test_a_policy_with_messages_and_without_tests_is_told_and_a_mere_base_is_not
     assert (str(problem.place), problem.code, problem.warning) == ("p.yaml:1:1", "policy-untested", False)
     assert untested(compiled(BASE)) == []
     assert untested(compiled(TEXT, base=BASE)) == []
+
+
+def test_rules_of_answers_that_say_failure_count() -> None:
+    text = """version: 1
+messages:
+  - name: read
+    direction: agent
+    match: {method: GET, path: /read}
+    response: {'json:$.a': drop}
+    errors:
+      4xx: {'json:$.a': drop}
+      5xx: {'json:$.a': drop}
+tests:
+  - {sample: a, direction: agent, phase: response, method: GET, path: /read, status: 404, expect: {}}
+"""
+    found = covered(compiled(text), a=b'{"a": 1}')
+    assert found.figures() == {"p.yaml": (1, 3)}
+    assert [problem.place.line for problem in found.unmatched()] == [6, 9]

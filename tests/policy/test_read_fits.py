@@ -29,8 +29,10 @@ def test_a_rule_says_which_field_and_how_long(rule: str, expected: Fits | None) 
 
 @pytest.mark.parametrize(
     "text",
-    ["Contact.Phone", "crm:Contact", "crm:.Phone", "crm:Contact.", "crm:A.B.C", "crm:A.B ", "CRM:A.B", "crm:A.1b"]
-    + ["crm:A.Télé", "crm:" + "A" * 81 + ".B", "''"],
+    [
+        *("Contact.Phone", "crm:Contact", "crm:.Phone", "crm:Contact.", "crm:A.B.C", "crm:A.B ", "CRM:A.B", "crm:A.1b"),
+        *("crm:A.Télé", "crm:" + "A" * 81 + ".B", "''"),
+    ],
 )
 def test_what_names_no_field_is_a_problem(text: str) -> None:
     assert found(f'{WORDS}, fits: "{text}"') == [("fits-malformed", '"fits" names no field')]

@@ -308,10 +308,16 @@ def broken_reloads(it: Driven) -> None:
 
 
 def audit_deleted(it: Driven) -> None:
-    for chain in (it.stage.directory / "state" / "audit").glob("*.jsonl"):
-        shutil.copy(chain, it.stage.directory / f"{chain.name}.kept")  # searched later
-        chain.unlink()
-    until(lambda: it.deliver(it.text()).status == 503)
+    def refused_without_it() -> bool:
+        """The gateway makes a new file within a second, so that the old one has to go again until it was missed."""
+        for number, chain in enumerate((it.stage.directory / "state" / "audit").glob("*.jsonl")):
+            shutil.copy(
+                chain, it.stage.directory / f"{chain.name}.{time.monotonic_ns()}.{number}.kept"
+            )  # searched later
+            chain.unlink()
+        return it.deliver(it.text()).status == 503
+
+    until(refused_without_it)
     until(lambda: it.stage.is_ready() and it.deliver(it.text()).status == 200)
 
 

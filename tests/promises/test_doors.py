@@ -218,6 +218,7 @@ def test_a_log_that_fails_stops_no_clock(house: House) -> None:
 
 def test_a_body_is_not_waited_for_before_its_sender_is_known(house: House) -> None:
     """The head alone is sent, and announces a body that never comes: a stranger's memory costs nothing."""
-    head = b"POST /services/data/v61.0/sobjects/WeChat_Answer__c HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n"
-    stranger = house.ask(house.files.internal, head + b"authorization: Bearer " + b"x" * 40 + b"\r\n\r\n")
+    head = b"POST /services/data/v61.0/sobjects/WeChat_Answer__c HTTP/1.1\r\nhost: localhost\r\n"
+    rest = b"content-length: 1000000\r\nauthorization: Bearer " + b"x" * 40 + b"\r\n\r\n"
+    stranger = house.ask(house.files.internal, head + rest)
     assert (stranger.status, b"caller_unknown" in stranger.body) == (401, True)

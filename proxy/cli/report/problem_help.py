@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
 _LINE = re.compile(r"^- (Means|Cause|Fix): (.+)$", re.M)
 
@@ -21,7 +21,7 @@ class Help:
 @cache
 def problem_help() -> Mapping[str, Help]:
     """The entries of "Problems in files", by code."""
-    page = resources.files(__package__).joinpath("errors.md").read_text("utf-8")
+    page = Path(__file__).with_name("errors.md").read_text("utf-8")
     section = page.partition("\n## Problems in files\n")[2].partition("\n## ")[0]
     parts = re.split(r"^### (\S+)\n", section, flags=re.M)[1:]
     entries = zip(parts[::2], (dict(_LINE.findall(part)) for part in parts[1::2]), strict=True)

@@ -16,7 +16,7 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Outcome:
     """`file`: as the author named it; places are as seen from the current directory. `problems`: of the policy and of
     its coverage, not of tests. `unreadable`: why there is nothing to find out. `covered`: None without a policy."""
 
