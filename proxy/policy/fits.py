@@ -73,7 +73,7 @@ def _rule_sets(policy: Policy) -> Iterator[RuleSet]:
     yield from policy.replies.values()
     yield from policy.fallback.values()
     for call in policy.calls:
-        yield from (call.request, call.response)
+        yield from (call.request, call.response, *call.errors.values())
 
 
 def _writes(rule: Rule) -> bool:

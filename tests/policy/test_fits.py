@@ -144,6 +144,7 @@ def test_a_rule_that_messages_inherit_is_told_once_and_silent_ones_are_counted()
         "{name: m, direction: inbound, match: {reply: text}, response: {xml:/xml/C: RULE}}",
         "{name: m, direction: agent, match: {method: POST, path: /m}, request: {form:f: RULE}}",
         "{name: m, direction: outbound, match: {method: GET, path: /m}, response: {json:$.f: RULE}}",
+        "{name: m, direction: outbound, match: {method: GET, path: /m}, errors: {4xx: {json:$.f: RULE}}}",
     ],
 )
 def test_rules_of_every_direction_and_phase_are_judged(message: str) -> None:
