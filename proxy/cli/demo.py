@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 
 import click
@@ -52,6 +54,14 @@ Still running. Try, in another terminal:
   # the administrator's page
   curl http://127.0.0.1:{stage.admin}/metrics
 
-Press Enter to stop everything."""
+Press Enter, or ^C, to stop everything."""
     )
-    click.getchar() if not sys.stdin.isatty() else input()
+    _wait()
+
+
+def _wait() -> None:
+    """Until a line comes, ^C or SIGTERM; without a terminal (end of input) until one of the signals."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        if not sys.stdin.readline():
+            signal.pause()

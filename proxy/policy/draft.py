@@ -105,7 +105,7 @@ def _add(message: _Message, leaves: Iterable[Leaf], shape: Shape, hidden: set[st
         pattern = tuple(ANY if part in hidden else part for part in leaf.path)
         name = next((part for part in reversed(pattern) if isinstance(part, str)), "")
         guess = classify(name, leaf)
-        message.fields[pattern] = guess
+        message.fields[pattern] = min(guess, message.fields.get(pattern, guess))
 
 
 def _known(form: str, shape: Shape) -> set[Path]:
