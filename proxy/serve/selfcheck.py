@@ -9,6 +9,7 @@ from itertools import product
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from proxy.crypto.data_key import Purpose, hkdf
+from proxy.crypto.ff1 import Alphabet, Ff1
 from proxy.crypto.xaes import Xaes256Gcm
 from proxy.edge.listener_settings import KeyPair
 from proxy.kms.keyring_file import KeyState
@@ -30,6 +31,7 @@ def known_answers() -> Iterator[str]:
         ("XAES-256-GCM", _xaes),
         ("AES-SIV", _siv),
         ("HKDF-SHA-256", _hkdf),
+        ("FF1", _ff1),
         ("WeChat envelope", _envelope),
     ):
         if not _passes(test):
@@ -62,6 +64,12 @@ def _hkdf() -> bool:
     return hkdf(b"\x0b" * 22, b"", 42).hex() == (
         "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"
     )
+
+
+def _ff1() -> bool:
+    """NIST SP 800-38G, FF1 sample 7: AES-256, ten digits, no tweak."""
+    key = bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3cef4359d8d580aa4f7f036d6f04fc6a94")
+    return Ff1(key).encrypt(Alphabet("0123456789"), "0123456789", b"") == "6657667009"
 
 
 def _envelope() -> bool:

@@ -95,7 +95,7 @@ def test_strict_leaves_the_rules_of_extended_files_to_their_own_tests(directory:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_hostile_names_and_contents_are_harmless_in_every_format(directory: Path, form: str) -> None:
-    named = directory / "a\x1b[2J\n::error::b,%.yaml"
+    named = directory / "a\x07\x1b[2J\n::error::b,%.yaml"
     named.write_text('version: 1\n"x\\n\\u202e::warning::y": 1\n')
     broken = os.fsdecode(os.fsencode(directory) + b"/\xff.yaml")
     result = check(named, broken, "--format", form)

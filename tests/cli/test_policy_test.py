@@ -152,14 +152,14 @@ def test_junit_that_cannot_be_written_is_one_line(directory: Path, target: str) 
 
 
 def test_hostile_names_and_contents_are_harmless(directory: Path) -> None:
-    named = directory / "a\x1b[2J\n<&'\".yaml"
+    named = directory / "a\x07\x1b[2J\n<&'\".yaml"
     sample = "s\\n]]><&.xml"
     named.write_text(TESTED.replace("sample: s.xml", f'sample: "{sample}"').replace("path: /send,", 'path: "/\\t<",'))
     result = run(named, "--junit", "out.xml")
     assert result.exit_code == 1
     assert all(character.isprintable() or character == "\n" for character in result.output)
     (suite,) = ET.fromstring((directory / "out.xml").read_bytes())
-    assert suite.get("name") == f"{directory}/a\\x1b[2J\\n<&'\".yaml"
+    assert suite.get("name") == f"{directory}/a\\x07\\x1b[2J\\n<&'\".yaml"
     cases = list(suite.iter("testcase"))
     assert [case[0].get("type") for case in cases] == ["sample-missing", "test-failed"]
     assert (cases[0].get("name") or "").startswith("s\\n]]><&.xml (line ")

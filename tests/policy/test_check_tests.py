@@ -138,6 +138,7 @@ messages:
       path:to: {class: id, as: to, reveal: {'*': plain}}
       query:token: allow
       header:if-match: {class: words, as: etag}
+      header:x-to: {class: id, as: to, reveal: {'*': plain}}
       json:$.touser: {class: id, as: openid, reveal: {'*': plain}}
       json:$.text: {class: words, as: said, bind: [openid], reveal: {'*': plain, clerk: mask, guest: keep}}
   - name: read
@@ -178,6 +179,7 @@ def messages(test: str) -> list[str]:
         TO + "protect: false, expect: {'json:$.text': refused, 'path:to': refused}",
         TO + "protect: true, query: token=x, headers: {if-match: '\"1\"'}, "
         "expect: {'query:token': allowed, 'header:if-match': encrypted}",
+        TO + "protect: true, headers: {x-to: o1}, expect: {'header:x-to': revealed}",
         "direction: inbound, phase: response, sample: reply.xml, protect: true, expect: {'xml:/xml/Text': revealed}",
         "direction: inbound, phase: response, sample: reply.xml, protect: true, role: nobody, "
         "expect: {'xml:/xml/Text': refused}",
@@ -196,7 +198,7 @@ def test_a_test_says_all_that_a_call_says(test: str) -> None:
 @pytest.mark.parametrize(
     ("test", "message"),
     [
-        (TO + "expect: {'json:$.text': revealed}", "json:$.text should be revealed and is refused by p.yaml:20:7"),
+        (TO + "expect: {'json:$.text': revealed}", "json:$.text should be revealed and is refused by p.yaml:21:7"),
         (TO.replace("ab", "o" * 300) + "protect: true, expect: {}", "the message is refused: message_unknown"),
         (READ + "headers: {if-match: x}, expect: {'header:if-match': allowed}", "header:if-match is not in the sample"),
         (TO + "headers: {if-match: 您}, expect: {}", "the message is refused: document_malformed"),

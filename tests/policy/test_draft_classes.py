@@ -97,6 +97,15 @@ def test_a_value_is_no_name(name: str) -> None:
     assert is_data(name)
 
 
+@pytest.mark.timeout(20)
 def test_a_hostile_text_does_not_take_long() -> None:
-    for text in ("1" * 500_000, "a@" * 250_000, "1 " * 250_000, "é" * 300_000, "0-" * 128, "a@a." * 64):
+    for text in (
+        "1" * 500_000,
+        "a@" * 250_000,
+        "1 " * 250_000,
+        "é" * 300_000,
+        "0-" * 128,
+        "a@a." * 64,
+        "a@" + "." * 200_000 + "@",
+    ):
         guess("x", text)

@@ -66,6 +66,7 @@ def other_text(*_: object) -> str:
 FAULTS: dict[str, tuple[object, str, Callable[..., object]]] = {
     "XAES-256-GCM": (Xaes256Gcm, "encrypt", other_bytes),
     "HKDF-SHA-256": (selfcheck, "hkdf", other_bytes),
+    "FF1": (selfcheck.Ff1, "encrypt", other_text),
     "WeChat envelope": (selfcheck.signature, "sign", other_text),
 }
 
