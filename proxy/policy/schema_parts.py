@@ -37,7 +37,7 @@ def closed(properties: Mapping[str, Schema], required: Iterable[str] = (), **mor
 
 def choice(members: Iterable[Enum]) -> dict[str, object]:
     members = tuple(members)
-    meanings = "\n".join(f"- `{member.value}`: {MEANINGS[member]}" for member in members)
+    meanings = "\n".join(f"- {member.value}: {MEANINGS[member]}" for member in members)
     return {"enum": [member.value for member in members], "description": meanings}
 
 
