@@ -27,7 +27,7 @@ from proxy.policy.rules import (
 from proxy.policy.selector import PARTS, Table, part_of
 from proxy.source.problem import Place, Problem, Problems
 
-_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _VARIABLE = re.compile(r"\{[a-z][a-z0-9_]{0,31}\}", re.ASCII)
 BODY_FORMS = frozenset({"xml", "json", "form"})
 _MAX_EXTENDS = 8
@@ -141,7 +141,7 @@ class _Compiler:
     def call(self, message: WrittenMessage) -> Call | None:
         method, path = message.match.get("method", ""), message.match.get("path", "")
         template = _path_template(path)
-        if method not in _METHODS or template is None:
+        if method not in METHODS or template is None:
             fix = "write {method: POST, path: /a/{b}/c} with letters, digits, . _ ~ - and {names}"
             self.problem(message.place, "match-malformed", f'"{message.name}" does not say which call it is', fix)
             return None

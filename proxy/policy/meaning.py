@@ -68,8 +68,6 @@ def weaker(old: Rule, new: Rule) -> bool:
     """Whether `new` protects a value less than `old` for anybody, or in a way that cannot be compared."""
     if any(_strength(new, role) < _strength(old, role) for role in _roles(old) | _roles(new)):
         return True
-    if Action.REFUSE in (old.action, new.action):
-        return False
     return (
         _ON_ERROR[new.on_error] < _ON_ERROR[old.on_error]
         or _bound_to_less(old, new)

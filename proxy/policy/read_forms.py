@@ -10,7 +10,7 @@ from proxy.policy.rules import Action
 from proxy.policy.transform import Forms, IndexForm
 from proxy.source.section import Section
 
-_ALPHABETS = {
+ALPHABETS = {
     "digits": "0123456789",
     "lower": "abcdefghijklmnopqrstuvwxyz",
     "upper": "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
@@ -76,7 +76,7 @@ def _alphabet(section: Section) -> Alphabet | None:
     try:
         if not text.isprintable():
             raise ValueError("it has characters that cannot be seen")
-        return Alphabet(_ALPHABETS.get(text, text))
+        return Alphabet(ALPHABETS.get(text, text))
     except ValueError as error:
         section.problem(node.place, "wrong-value", f'"alphabet": {error}')
         return None

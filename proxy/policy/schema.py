@@ -11,9 +11,10 @@ from proxy.crypto.dialling import PLANS
 from proxy.crypto.ff1 import MAX_RADIX
 from proxy.crypto.mask import KINDS
 from proxy.crypto.normalise import STEPS
-from proxy.policy.compile import BODY_FORMS
+from proxy.policy.compile import BODY_FORMS, METHODS
 from proxy.policy.plan import Treatment
 from proxy.policy.read_file import NAME, STATUS_CLASSES
+from proxy.policy.read_forms import ALPHABETS
 from proxy.policy.rules import Action, Direction, Phase
 from proxy.policy.schema_parts import TEXT, Schema, choice, closed, described, ref, when
 from proxy.policy.schema_patterns import (
@@ -27,7 +28,6 @@ from proxy.policy.schema_patterns import (
 )
 from proxy.policy.schema_rules import rule_definitions
 
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _MOST_KEPT = 32  # characters a mask may keep at an end
 _HEAD_FORMS = tuple(form for form in SELECTOR_FORMS if form not in BODY_FORMS)
 
@@ -116,7 +116,7 @@ def _index() -> Schema:
 
 def _alphabet() -> Schema:
     seen = {"minLength": 2, "maxLength": MAX_RADIX, "pattern": r"^[^\x00-\x1f\x7f]*$"}
-    return {"type": "string", **seen, "examples": ["digits", "lower", "upper", "alphanumeric"]}
+    return {"type": "string", **seen, "examples": list(ALPHABETS)}
 
 
 def _common() -> Schema:

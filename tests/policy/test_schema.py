@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from proxy.policy.compile import _METHODS, compile_policy
-from proxy.policy.read_forms import _ALPHABETS
+from proxy.policy.compile import compile_policy
 from proxy.policy.rules import Action
-from proxy.policy.schema import METHODS, policy_schema
+from proxy.policy.schema import policy_schema
 from proxy.source.section import Section
 from proxy.source.yaml_reader import Mapping, Node, Scalar, read_yaml
 from tests.policy.build import codes, compiled
@@ -235,12 +234,6 @@ def _compiles(text: str) -> bool:
 def test_what_the_compiler_refuses_for_its_shape_the_schema_refuses(text: str) -> None:
     assert codes(text)
     assert not accepted(text)
-
-
-def test_the_words_that_stand_in_two_places_are_the_same() -> None:
-    assert METHODS == _METHODS
-    alphabet = SCHEMA["$defs"]["class"]["properties"]["alphabet"]  # type: ignore[index]
-    assert alphabet["examples"] == list(_ALPHABETS)
 
 
 def test_the_schema_knows_the_keys_the_reader_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
