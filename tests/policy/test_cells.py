@@ -1,11 +1,13 @@
 """Two tables laid over each other: every pair of rules once, as `Table.find` would choose them."""
 
+from itertools import product
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.policy.cells import cells
 from proxy.policy.rules import Action, Rule
-from proxy.policy.selector import ANY, Pattern, Table
+from proxy.policy.selector import ANY, Pattern, Segment, Table
 from proxy.source.problem import Place
 
 Names = dict[Pattern, Rule]
@@ -52,10 +54,9 @@ def test_a_pair_is_told_under_its_widest_pattern() -> None:
     assert found(both, both) == {(ANY, "x"): ((ANY, "x"),) * 2, ("a", "y"): (("a", "y"),) * 2}
 
 
-segments = st.sampled_from(["a", "b", 0, ANY])
-tables = st.lists(st.lists(segments, min_size=1, max_size=3).map(tuple), max_size=6, unique=True).map(
-    lambda patterns: rules(*patterns)
-)
+SEGMENTS: list[Segment] = ["a", "b", 0, ANY]
+PATTERNS = [pattern for size in (1, 2, 3) for pattern in product(SEGMENTS, repeat=size)]
+tables = st.lists(st.sampled_from(PATTERNS), max_size=6, unique=True).map(lambda patterns: rules(*patterns))
 
 
 @settings(deadline=None)
