@@ -42,6 +42,9 @@ soak: mutate tls-scan  ## the long checks
 bench: setup .venv-bench/.done  ## ratios against mitmdump, a hand-written service and nginx (needs wrk, nginx, gcc)
 	$(BIN)/python -m bench $(BENCH)
 
+bench-policy: setup  ## what policies cost: compiling, a text message, growth with rules and leaves
+	$(BIN)/python -m bench.policies
+
 .venv-bench/.done: requirements/bench.lock
 	rm -rf .venv-bench
 	$(PYTHON) -m venv .venv-bench
@@ -60,4 +63,4 @@ lock:  ## resolve requirements/*.in again (needs uv)
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help setup demo test check unit mutate tls-scan soak bench format lock clean
+.PHONY: help setup demo test check unit mutate tls-scan soak bench bench-policy format lock clean

@@ -28,7 +28,7 @@ class Gateway(Protocol):
 
     def measures(self) -> tuple[Snapshot, dict[Key, float]]: ...
 
-    def reload(self) -> bool: ...
+    def reload(self, cause: str) -> bool: ...
 
 
 class _Handler(RequestHandler):
@@ -81,7 +81,7 @@ class _Reload(_Handler):
         if scheme != "Bearer" or not self.token_hash or not hmac.compare_digest(presented, self.token_hash):
             self.refuse(401, "token_required")
             return
-        reloaded = self.gateway.reload()
+        reloaded = self.gateway.reload("admin")
         self.set_status(200 if reloaded else 409)
         self.finish({"reloaded": reloaded, "warnings": self.gateway.warnings()})
 

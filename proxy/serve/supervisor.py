@@ -71,7 +71,7 @@ class Supervisor:
         self.spawning: set[asyncio.Task[None]] = set()
         self.past = empty()  # what dead workers counted
         self.restarts = self.quick_deaths = 0
-        self.reload_problem = ""
+        self.reload_problem = self.reload_cause = ""
         self.draining = False
         self.over = asyncio.Event()
 
@@ -84,7 +84,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self.reap)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.drain)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, self.reload, "signal")
         for slot in range(self.amount):
             await self.start_worker(slot)
         watch = loop.create_task(self.watch())
@@ -194,7 +194,7 @@ class Supervisor:
             if now != seen:
                 seen = now
                 self.log.write(20, "files_changed")
-                self.reload()
+                self.reload("files")
 
     # --- what it is told
 
@@ -217,10 +217,12 @@ class Supervisor:
         if not self.workers:
             self.over.set()
 
-    def reload(self) -> bool:
-        """SIGHUP: load, check, swap, or keep the old and say so. Ignored while draining."""
+    def reload(self, cause: str) -> bool:
+        """Load, check, swap, or keep the old and say so. Ignored while draining. `cause`, for the audit log: "signal",
+        "files" or "admin"."""
         if self.draining:
             return False
+        self.reload_cause = cause
         try:
             settings = load_settings(self.loaded.settings.file)
             _require_same_shape(self.loaded.settings, settings)
@@ -242,12 +244,16 @@ class Supervisor:
 
     def order(self) -> Message:
         """Tells a worker to take up what was checked here."""
-        return {"do": "reload", "digest": self.loaded.settings.digest, "generation": self.loaded.generation}
+        digest, generation = self.loaded.settings.digest, self.loaded.generation
+        return {"do": "reload", "digest": digest, "generation": generation, "cause": self.reload_cause}
 
     def keep_old(self, reason: str) -> bool:
         self.reload_problem = reason
         self.past.counts[("reloads", "failed")] = self.past.counts.get(("reloads", "failed"), 0) + 1
         self.log.write(40, "reload_failed", detail=reason)
+        for record in self.workers.values():
+            if record.channel:
+                record.channel.send({"do": "note_kept", "cause": self.reload_cause})
         return False
 
     # --- what it tells

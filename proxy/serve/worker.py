@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import socket
+import time
 from collections.abc import Coroutine, Mapping
 
 import uvloop
@@ -65,12 +66,17 @@ class Worker:
         if message.get("do") == "drain":
             self.stop.set()
         elif message.get("do") == "reload":
-            self.reload(message["digest"], message["generation"])
+            self.reload(message["digest"], message["generation"], message["cause"])
+        elif message.get("do") == "note_kept":
+            self.note_kept(message["cause"])
         elif message.get("do") == "reopen":
             self.reopen()
 
-    def reload(self, digest: str, generation: int) -> None:
-        """Reads everything again and swaps it in, if it is what the supervisor checked; keeps the old otherwise."""
+    def reload(self, digest: str, generation: int, cause: str) -> None:
+        """Reads everything again and swaps it in, if it is what the supervisor checked; keeps the old otherwise.
+
+        What cannot be put on record is not taken up.
+        """
         if self.stop.is_set():
             return  # a reload while draining would only delay the end
         try:
@@ -79,13 +85,27 @@ class Worker:
                 raise KeysError("the configuration changed while it was reloaded")
             loaded.generation = generation
             longest = max((route.deadline for route in self.assembly.loaded.settings.routes), default=0.0)
+            self.note("taken_up", cause, digest)
             retired = swap(self.assembly, loaded)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the new, the old serves on
             self.log.write(40, "reload_failed", error=type(error).__name__)
+            self.note_kept(cause)
             return
         self.spawn(self.retire(retired, longest))
         self.spawn(self.warm())
         self.report({})
+
+    def note(self, outcome: str, cause: str, revision: str) -> None:
+        """Puts a reload on record. Raises AuditUnwritable."""
+        record = {"event": "reload", "outcome": outcome, "reason": cause, "revision": revision}
+        self.assembly.audit.append({**record, "at": round(time.time(), 3)})
+
+    def note_kept(self, cause: str) -> None:
+        """A reload that failed: the old configuration stays."""
+        try:
+            self.note("kept_old", cause, self.assembly.loaded.settings.digest)
+        except OSError:
+            self.log.write(40, "audit_unwritable")
 
     def keep_audit(self) -> None:
         """Once a second: records reach the disk, and a chain that broke (disk full, file gone) is taken up again."""

@@ -39,7 +39,8 @@ class Told:
     def measures(self) -> tuple[Snapshot, dict[Key, float]]:
         return Snapshot({("exchanges", "push", "answered"): 3}, empty().buckets), {("ready",): 1.0}
 
-    def reload(self) -> bool:
+    def reload(self, cause: str) -> bool:
+        assert cause == "admin"
         self.reloads += 1
         return self.good
 

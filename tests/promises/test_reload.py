@@ -1,7 +1,9 @@
 """SIGHUP and renewed certificates: the new as a whole or the old as a whole, and no connection is dropped for it."""
 
 import concurrent.futures
+import json
 import os
+import resource
 import secrets
 import signal
 import threading
@@ -193,6 +195,47 @@ def test_the_admin_page_reloads_for_who_has_the_token(gateway: Gateway) -> None:
     assert gateway.figure("wxgate_reloads_total", outcome="ok") == before + 1
     edit(gateway.config, "region: cn", "region: China")
     assert gateway.ask_admin("/reload", "POST", token).status == 409
+
+
+def test_every_reload_stands_in_every_workers_audit_log(gateway: Gateway) -> None:
+    """What was tried, by whom it was asked for, and which configuration was in force afterwards."""
+    old = load_settings(gateway.config).digest
+    token = {"Authorization": f"Bearer {gateway.secrets['admin-token']}", "Content-Length": "0"}
+    edit(gateway.config, "drain: 5s", "drain: 6s")
+    new = load_settings(gateway.config).digest
+    gateway.ask_admin("/reload", "POST", token)
+    until(lambda: not gateway.reasons(), "all workers have it")
+    edit(gateway.config, "region: cn", "region: China")
+    gateway.ask_admin("/reload", "POST", token)
+    expected = [("taken_up", "admin", new), ("kept_old", "admin", new)]
+    for slot in range(WORKERS):
+        until(lambda slot=slot: is_within(expected, reloads(gateway, slot)), f"worker {slot} has them on record")
+    assert old != new
+
+
+def is_within(expected: list[tuple[str, str, str]], records: list[tuple[str, str, str]]) -> bool:
+    """In this order, whatever the watch for changed files does in between."""
+    rest = iter(records)
+    return all(record in rest for record in expected)
+
+
+def reloads(gateway: Gateway, slot: int) -> list[tuple[str, str, str]]:
+    chain = gateway.directory / "state" / "audit" / f"worker-{slot}.jsonl"
+    records = map(json.loads, chain.read_text().splitlines())
+    return [(it["outcome"], it["reason"], it["revision"]) for it in records if it["event"] == "reload"]
+
+
+def test_a_reload_that_cannot_be_put_on_record_is_not_taken_up(gateway: Gateway) -> None:
+    limits = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in gateway.pids}
+    try:
+        for pid, (_, hard) in limits.items():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
+        gateway.signalled(signal.SIGHUP, "reloaded")
+        late = {f"worker {slot} has not taken up the new configuration" for slot in range(WORKERS)}
+        until(lambda: late <= set(gateway.reasons()), "the page says that they have the old one")
+    finally:
+        for pid, limit in limits.items():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limit)
 
 
 # --- a bad one
