@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import click
 
 from proxy.cli.policy_explain import CannotJudge, load_valid, occasion_options, read_occasion
 from proxy.cli.policy_files import MAX_SAMPLE, UnreadableError, load_samples, place_from_here, read_file
 from proxy.cli.policy_table import shown
+from proxy.policy.check_tests import occasion_of
 from proxy.policy.diff import Change, Sample, diff_policies, diff_sample
-from proxy.policy.explain import Occasion
+from proxy.policy.explain import Occasion, read_sample
 from proxy.policy.rules import Direction, Policy
 from proxy.refusal import Refusal
 from proxy.source.problem import Place
@@ -67,17 +69,17 @@ def diff_command(
     samples: tuple[Path, ...],
     fail_on: str,
     as_json: bool,
-    **occasion: str,
+    **occasion: Any,
 ) -> None:
     """Show which fields of which messages NEW treats differently than OLD, and which of them it protects less.
 
-    Both are tried on every SAMPLE and on the samples of their own tests. --direction, --phase, --method, --path, --role
-    and --query say when the given samples come by. Exit status: 0 no difference, 1 differences (with --fail-on weaker:
-    weaker ones), 2 a file could not be read or is no valid policy.
+    Both are tried on every SAMPLE and on the samples of their own tests. --direction, --phase, --method, --path,
+    --role, --query and --status say when the given samples come by. Exit status: 0 no difference, 1 differences (with
+    --fail-on weaker: weaker ones), 2 a file could not be read or is no valid policy.
     """
     where = read_occasion(**occasion)
     before, after = (_Version(file, load_valid(file)) for file in (old, new))
-    report = _report(before, after, [_given(path, where) for path in samples])
+    report = _report(before, after, [_given(after.policy, path, where) for path in samples])
     click.echo(_as_json(report) if as_json else _as_text(report))
     context.exit(report.status(fail_on))
 
@@ -92,9 +94,9 @@ def _key(sample: Sample) -> tuple[object, ...]:
     return sample.document and sample.document.source, sample.occasion
 
 
-def _given(path: Path, where: Occasion) -> Sample:
+def _given(policy: Policy, path: Path, where: Occasion) -> Sample:
     try:
-        return _sample(str(path), read_file(path, MAX_SAMPLE), where)
+        return _sample(policy, str(path), read_file(path, MAX_SAMPLE), where)
     except UnreadableError as error:
         raise CannotJudge(str(error)) from None
     except Refusal as refusal:
@@ -105,18 +107,16 @@ def _tested(version: _Version) -> Iterator[Sample]:
     """The samples of the policy's own tests; those that are no messages are told of by `check`."""
     data = load_samples(version.policy, version.file)
     for test in version.policy.tests:
-        role = "wechat" if test.direction is Direction.INBOUND else test.role
-        where = Occasion(test.direction, test.phase, test.method, test.path, role, test.query, test.status)
         try:
-            yield _sample(str(version.file.parent / test.sample), data[test.sample], where)
+            yield _sample(version.policy, str(version.file.parent / test.sample), data[test.sample], occasion_of(test))
         except (KeyError, Refusal):
             continue
 
 
-def _sample(name: str, data: bytes, where: Occasion) -> Sample:
-    """Raises Refusal for what is no message."""
+def _sample(policy: Policy, name: str, data: bytes, where: Occasion) -> Sample:
+    """As `policy` reads it. Raises Refusal for what is no message."""
+    document = read_sample(policy, where, data, read_body)
     inbound = where.direction is Direction.INBOUND
-    document = read_body(data) if data or inbound else None  # calls may have no body
     return Sample(name, document, message_type(document) if document and inbound else "", where)
 
 

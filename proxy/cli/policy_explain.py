@@ -7,13 +7,14 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from proxy.cli.policy_files import MAX_SAMPLE, UnreadableError, load_policy, place_from_here, read_file
 from proxy.cli.policy_table import shown, table
 from proxy.document.tree import Document
-from proxy.policy.explain import Explanation, Occasion, explain, find_rules, temporary_keys, with_tokens
+from proxy.policy.explain import Explanation, Occasion, explain, find_rules, read_sample, temporary_keys, with_tokens
 from proxy.policy.rules import Direction, PathTemplate, Phase, Policy
 from proxy.refusal import TABLE, Refusal
 from proxy.source.problem import Problems
@@ -39,6 +40,7 @@ _OPTIONS = (
     click.option("--path", default="", help="Of the API call; outbound and agent only."),
     click.option("--role", default="", help="Of the caller; outbound and agent only."),
     click.option("--query", default="", help="Query string of the API call, without the question mark."),
+    click.option("--status", type=click.IntRange(200, 599), help="Of an answer; 200 if it is not given."),
 )
 
 
@@ -53,6 +55,7 @@ def occasion_options[F: Callable[..., object]](command: F) -> F:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("sample", type=click.Path(path_type=Path))
 @occasion_options
+@click.option("--header", "headers", multiple=True, help='"Name: value", of the API call. May be given several times.')
 @click.option("--protect", is_flag=True, help="First make tokens of clear values where the policy wants a token.")
 @click.pass_context
 def explain_command(
@@ -61,7 +64,7 @@ def explain_command(
     file: Path,
     sample: Path,
     protect: bool,
-    **occasion: str,
+    **occasion: Any,
 ) -> None:
     """Show every leaf of SAMPLE once: as it leaves, by which rule of FILE, and why.
 
@@ -70,7 +73,7 @@ def explain_command(
     """
     where = read_occasion(**occasion)
     compiled = load_valid(file)
-    body = _body(sample, where)
+    body = _body(compiled, sample, where)
     inbound = body is not None and where.direction is Direction.INBOUND
     kind = _kind_of(sample, body) if body and inbound else ""
     click.echo(shown(f"sample: {sample}, {_message(where, body.form if body else '', kind)}"))
@@ -84,17 +87,39 @@ def explain_command(
     context.exit(1 if result.refusal else 0)
 
 
-def read_occasion(direction: str, phase: str, method: str, path: str, role: str, query: str) -> Occasion:
-    where = Occasion(Direction(direction), Phase(phase), method.upper(), path, role, query)
+def read_occasion(
+    direction: str,
+    phase: str,
+    method: str,
+    path: str,
+    role: str,
+    query: str,
+    status: int | None,
+    headers: tuple[str, ...] = (),
+) -> Occasion:
+    """What `occasion_options` were given. Raises UsageError if they do not go together."""
+    given = tuple(_header(text) for text in headers)
+    where = Occasion(Direction(direction), Phase(phase), method.upper(), path, role, query, status or 200, given)
     if where.direction is Direction.INBOUND:
-        if method or path or role or query:
-            raise click.UsageError("--method, --path, --role and --query go with --direction outbound or agent")
+        if method or path or role or query or headers or status:
+            of_calls = "--method, --path, --role, --query, --header and --status"
+            raise click.UsageError(f"{of_calls} go with --direction outbound or agent")
         return replace(where, role="wechat")
     if not method or not path:
         raise click.UsageError(f"--direction {direction} needs --method and --path: they say which call it is")
-    if query and where.phase is Phase.RESPONSE:
-        raise click.UsageError("--query goes with --phase request")
+    if (query or headers) and where.phase is Phase.RESPONSE:
+        raise click.UsageError("--query and --header go with --phase request")
+    if status and where.phase is Phase.REQUEST:
+        raise click.UsageError("--status goes with --phase response")
     return where
+
+
+def _header(text: str) -> tuple[bytes, bytes]:
+    """`Name: value` as an occasion has it, the name in lower case."""
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or not text.isascii() or not text.isprintable():
+        raise click.UsageError('--header wants "Name: value" in printable ASCII')
+    return name.strip().lower().encode(), value.strip().encode()
 
 
 def load_valid(file: Path) -> Policy:
@@ -107,10 +132,9 @@ def load_valid(file: Path) -> Policy:
         raise CannotJudge(f"{file} is no valid policy; see above") from None
 
 
-def _body(sample: Path, where: Occasion) -> Document | None:
+def _body(compiled: Policy, sample: Path, where: Occasion) -> Document | None:
     try:
-        data = read_file(sample, MAX_SAMPLE)
-        return None if not data and where.direction is not Direction.INBOUND else read_body(data)
+        return read_sample(compiled, where, read_file(sample, MAX_SAMPLE), read_body)
     except UnreadableError as error:
         raise CannotJudge(str(error)) from None
     except Refusal as refusal:

@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from proxy.document.tree import Document, Path
-from proxy.policy.explain import Entropy, Explanation, Occasion, Row, explain, find_rules, temporary_keys, with_tokens
+from proxy.policy.explain import (
+    Entropy,
+    Explanation,
+    Occasion,
+    Row,
+    explain,
+    find_rules,
+    read_sample,
+    temporary_keys,
+    with_tokens,
+)
 from proxy.policy.plan import Treatment
 from proxy.policy.rules import Direction, Policy, PolicyTest, RuleSet
 from proxy.policy.selector import ANY, Selector, parse_selector
@@ -59,15 +69,15 @@ def run_test(
         message = f'the sample "{test.sample}" cannot be read'
         fix = "write its path as seen from the policy file"
         return Run(test, (Problem(test.place, "sample-missing", message, fix),))
-    inbound = test.direction is Direction.INBOUND
+    where = occasion_of(test)
     try:
-        document = read(data) if data or inbound else None  # calls may have no body
-        kind = kind_of(document) if inbound and document else ""
+        document = read_sample(policy, where, data, read)
+        kind = kind_of(document) if document and test.direction is Direction.INBOUND else ""
     except Refusal as refusal:
         message = f'the sample "{test.sample}" is no message: {refusal.row.message}'
         return Run(test, (Problem(test.place, "sample-malformed", message),))
     try:
-        result = _explained(policy, test, document, kind, read, entropy)
+        result = _explained(policy, where, document, kind, read if test.protect else None, entropy)
     except Refusal as refusal:
         return Run(test, (_failed(test, f"the message is refused: {refusal.code}, {refusal.row.message}"),))
     leaves = tuple((row.form, row.path) for row in result.rows)
@@ -75,19 +85,24 @@ def run_test(
     return Run(test, tuple(_judge(test, result)), result.rules, leaves, reached)
 
 
-def _explained(
-    policy: Policy,
-    test: PolicyTest,
-    document: Document | None,
-    kind: str,
-    read: Callable[[bytes], Document],
-    entropy: Entropy,
-) -> Explanation:
+def occasion_of(test: PolicyTest) -> Occasion:
+    """When the message of `test` comes by."""
     role = test.role or (_WECHAT_ROLE if test.direction is Direction.INBOUND else "")
     headers = tuple((name.encode(), value.encode()) for name, value in test.headers)
-    where = Occasion(test.direction, test.phase, test.method, test.path, role, test.query, test.status, headers)
+    return Occasion(test.direction, test.phase, test.method, test.path, role, test.query, test.status, headers)
+
+
+def _explained(
+    policy: Policy,
+    where: Occasion,
+    document: Document | None,
+    kind: str,
+    read: Callable[[bytes], Document] | None,
+    entropy: Entropy,
+) -> Explanation:
+    """`read`: given if clear values are to become tokens first."""
     rules, keys = find_rules(policy, where, document.form if document else "", kind), temporary_keys(policy, entropy)
-    if test.protect:
+    if read is not None:
         document, where = with_tokens(policy, rules, document, where, keys, read, entropy)
     return explain(policy, rules, document, where, keys, entropy)
 

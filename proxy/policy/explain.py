@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose
 from proxy.document.head import read_header, read_path
+from proxy.document.query import read_form
 from proxy.document.tree import Document, Path
 from proxy.message import HeaderList
 from proxy.policy.carry_out import Carried, Keyset, carry_out, redaction_of
@@ -92,6 +93,16 @@ def find_rules(policy: Policy, occasion: Occasion, form: str, kind: str) -> Rule
     return found
 
 
+def read_sample(policy: Policy, occasion: Occasion, data: bytes, read: Callable[[bytes], Document]) -> Document | None:
+    """A body as production reads it, with `read` unless the rules of an API call say that it is urlencoded; None if a
+    call has no body. Raises Refusal."""
+    if not data and occasion.direction is not Direction.INBOUND:
+        return None
+    call = policy.find_call(occasion.direction, occasion.method, occasion.path)
+    is_form = call is not None and occasion.phase is Phase.REQUEST and call.request.form == "form"
+    return read_form(data) if is_form else read(data)
+
+
 def temporary_keys(policy: Policy, entropy: Entropy) -> Keyset:
     """A fresh key for everything the policy can seal."""
     sealing = {(group, purpose): DataKey(entropy(DEK_SIZE), purpose) for group in policy.groups for purpose in Purpose}
@@ -126,7 +137,7 @@ def with_tokens(
     where = replace(occasion, query=carried.query, path=path, headers=carried.headers)
     if occasion.direction is not Direction.INBOUND and find_rules(policy, where, "", "") is not rules:
         raise Refusal("message_unknown")
-    return (read(carried.body) if body else None), where
+    return (read_sample(policy, where, carried.body, read) if body else None), where
 
 
 def explain(

@@ -147,3 +147,23 @@ def test_nothing_a_file_is_called_reaches_the_terminal_raw(old: Path, tmp_path: 
     assert result.exit_code == 1, result.output
     assert "\x1b" not in result.output
     assert f"new: {tmp_path}/a\\x1b[2J\\nb.yaml, revision" in result.output
+
+
+def test_an_urlencoded_sample_is_read_as_the_new_version_says(tmp_path: Path) -> None:
+    call = """version: 1
+classes: {words: {action: encrypt}}
+messages:
+  - name: form
+    direction: agent
+    match: {method: POST, path: /form}
+    request:
+      form:a: {class: words, as: words}
+"""
+    old, new = (
+        file(tmp_path, "1.yaml", call),
+        file(tmp_path, "2.yaml", call.replace("{class: words, as: words}", "drop")),
+    )
+    sample = file(tmp_path, "sample", "a=clear+words")
+    result = diff(old, new, "--sample", sample, "--direction", "agent", "--method", "POST", "--path", "/form")
+    assert f"sample {sample}" in result.output
+    assert "1 value of samples changed" in result.output

@@ -189,7 +189,7 @@ def test_a_policy_with_problems_is_shown_with_all_of_them(tmp_path: Path) -> Non
         (("--method", "GET"), "go with --direction outbound or agent"),
         (("--direction", "agent"), "needs --method and --path"),
         (("--direction", "outbound", "--method", "GET"), "needs --method and --path"),
-        ((*SEND, "--phase", "response", "--query", "a=1"), "--query goes with --phase request"),
+        ((*SEND, "--phase", "response", "--query", "a=1"), "--query and --header go with --phase request"),
         (("--direction", "sideways"), "Invalid value"),
     ],
 )
@@ -202,3 +202,67 @@ def test_a_query_that_is_malformed_is_refused(tmp_path: Path) -> None:
     result = explain(CRM, written(tmp_path, ANSWER), *SEND, "--query", "a=1&a=2")
     assert result.exit_code == 1
     assert "refused: document_malformed" in result.output
+
+
+# --- what else says which rules a call meets
+
+CALLS = """version: 1
+classes: {datum: {action: encrypt}}
+messages:
+  - name: records
+    direction: agent
+    match: {method: POST, path: /records}
+    request:
+      form:phone: {class: datum, as: datum}
+      form:kind: allow
+      header:x-kind: allow
+    response:
+      json:$.name: {class: datum, as: datum}
+    errors:
+      4xx: {"json:$.errorCode": allow}
+tests: []
+"""
+RECORDS = ("--direction", "agent", "--method", "POST", "--path", "/records")
+
+
+def test_an_urlencoded_body_is_read_as_the_rules_say(tmp_path: Path) -> None:
+    calls, body = written(tmp_path, CALLS, "calls.yaml"), written(tmp_path, "phone=%2B8613800000000&kind=a+b")
+    result = explain(calls, body, *RECORDS)
+    assert result.exit_code == 0, result.output
+    assert [row[:3] for row in rows(result)][1] == ["form:kind", '"a b"', "allowed"]
+    assert rows(result)[0][0] == "form:phone"
+    assert rows(result)[0][2] == "encrypted"
+
+
+def test_header_fields_of_a_call_are_rows(tmp_path: Path) -> None:
+    calls, body = written(tmp_path, CALLS, "calls.yaml"), written(tmp_path, "kind=a")
+    result = explain(calls, body, *RECORDS, "--header", "X-Kind: b", "--header", "X-Other: never")
+    assert ["header:x-kind", '"b"', "allowed"] in [row[:3] for row in rows(result)]
+    assert "never" not in result.output
+
+
+def test_an_answer_of_another_status_meets_other_rules(tmp_path: Path) -> None:
+    calls, fault = written(tmp_path, CALLS, "calls.yaml"), written(tmp_path, {"errorCode": "LIMIT"})
+    answer = (*RECORDS, "--phase", "response")
+    assert explain(calls, fault, *answer).exit_code == 1
+    assert explain(calls, fault, *answer, "--status", "429").exit_code == 0
+    assert explain(calls, fault, *answer, "--status", "500").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--header", "X-Kind: b"),
+        ("--status", "429"),
+        (*RECORDS, "--status", "429"),
+        (*RECORDS, "--phase", "response", "--header", "X-Kind: b"),
+        (*RECORDS, "--header", "no colon"),
+        (*RECORDS, "--header", ": no name"),
+        (*RECORDS, "--header", "X-Kind: ä"),
+        (*RECORDS, "--header", "X-Kind: a\r\nX-Other: b"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(tmp_path: Path, options: tuple[str, ...]) -> None:
+    result = explain(written(tmp_path, CALLS, "calls.yaml"), written(tmp_path, "kind=a"), *options)
+    assert result.exit_code == 2
+    assert "Error: --" in result.output

@@ -24,6 +24,11 @@ messages:
     request:
       json:$.a: {class: words, as: agent.text, reveal: {'*': plain}}
       json:$.list[*]: {class: words, as: item}
+  - name: form
+    direction: outbound
+    match: {method: POST, path: /form}
+    request:
+      form:a: {class: words, as: agent.text, reveal: {'*': plain}}
 tests:
 """
 SAMPLES = {
@@ -36,8 +41,10 @@ SAMPLES = {
     "binary.xml": b"\x00\xff",
     "send.json": b'{"a": "clear", "list": [1, 2]}',
     "list.json": b'{"list": [1, 2]}',
+    "form.txt": b"a=clear+words",
 }
 SEND = "direction: outbound, method: POST, path: /send, "
+FORM = SEND.replace("/send", "/form")
 
 
 def run(test: str) -> list[Problem]:
@@ -55,6 +62,8 @@ def run(test: str) -> list[Problem]:
         "sample: new.xml, expect: {'xml:/xml/New': refused, 'xml:/xml/MsgType': allowed}",
         SEND + "sample: send.json, expect: {'json:$.a': refused, 'json:$.list[*]': encrypted}",
         SEND + "sample: list.json, expect: {'json:$.list[1]': encrypted}",
+        FORM + "sample: form.txt, expect: {'form:a': refused}",
+        FORM + "sample: form.txt, protect: true, expect: {'form:a': revealed}",
     ],
 )
 def test_what_holds_is_silent(test: str) -> None:
@@ -99,7 +108,9 @@ def test_what_holds_is_silent(test: str) -> None:
 def test_what_does_not_hold_is_told_with_the_rule_that_did_it(test: str, message: str) -> None:
     found = run(test)
     assert message in [problem.message for problem in found]
-    assert {(problem.code, problem.place.line, problem.place.column) for problem in found} == {("test-failed", 19, 5)}
+    assert {(problem.code, problem.place.line, problem.place.column) for problem in found} == {
+        ("test-failed", HEAD.count("\n") + 1, 5)
+    }
 
 
 @pytest.mark.parametrize(
