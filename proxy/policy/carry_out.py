@@ -152,6 +152,7 @@ class _Bench:
 
     def convert(self, step: Step) -> Value:
         """One of the forms that cannot be turned back, in the value's own place."""
+        self.require_short(step)
         return Value(self.written(step, FORM_OF[step.rule.action], step.leaf))
 
     def encrypt(self, step: Step) -> Value | None:
@@ -159,11 +160,18 @@ class _Bench:
         if step.token is not None:
             opened = self.opened(step)
             self.count("token look-alike" if opened is None else "already protected")
+        if opened is None:
+            self.require_short(step)
         if not step.classified:
             self.count("unclassified")
         if step.rule.write:
             return self.companions(step, opened)
         return Value(self.token(step, step.leaf)) if opened is None else None
+
+    def require_short(self, step: Step) -> None:
+        """The CRM would refuse, or cut, what is made of a longer value than the rule's `max`; a cut token is lost."""
+        if step.rule.fits is not None and not step.rule.fits.admits(step.leaf.text):
+            raise Refusal("value_refused")
 
     def companions(self, step: Step, opened: Value | None) -> Value:
         """Several members in the place of one, each a form of the same value. A token that opens stays as the token."""

@@ -101,6 +101,10 @@ class Fits:
     field: str
     most: int | None = None
 
+    def admits(self, text: str) -> bool:
+        """Whether a clear value is no longer than `most`, in UTF-16 code units."""
+        return self.most is None or len(text.encode("utf-16-le")) // 2 <= self.most
+
 
 @dataclass(frozen=True)
 class Rule:

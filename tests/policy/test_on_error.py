@@ -32,6 +32,9 @@ FAULTS: dict[str, tuple[str, object]] = {
     "a literal": ("class: hashed, as: a", None),
     "an empty container": ("class: hashed, as: a", {}),
     "a companion that cannot be made": ("class: phone, as: a, write: {a: mask, t: token, i: index}", "ring me"),
+    "longer than the CRM's field takes": ("class: words, as: a, max: 3, fits: crm:C.A", "long"),
+    "too long to be masked": ("class: masked, as: a, max: 3, fits: crm:C.A", "long"),
+    "too long in UTF-16": ("class: words, as: a, max: 3, fits: crm:C.A", "\U0001f600\U0001f600"),
     "a companion whose name is taken": ("class: words, as: a, write: {b: mask}", "v"),
 }
 
@@ -46,6 +49,16 @@ def test_a_fault_of_the_value_obeys(rule: str, value: object) -> None:
 
 def test_without_a_word_the_message_is_refused() -> None:
     assert refused(lambda: left(house("json:$.a: {class: indexed, as: a}\njson:$.b: allow"), "x")) == "value_refused"
+
+
+@pytest.mark.parametrize("value", ["abc", "茶茶茶", "\U0001f600a", 123])
+def test_a_value_as_long_as_max_is_written(value: object) -> None:
+    it = one("class: words, as: a, max: 3, fits: crm:C.A", "refuse")
+    token = left(it, value)["a"]
+    assert str(token).startswith("w")
+    it = one("class: words, as: a, max: 1, fits: crm:C.A", "refuse")
+    it.keys = one("class: words, as: a", "refuse").keys
+    assert left(it, token) == {"a": token, "b": 1}, "what is a token already is as long as it is"
 
 
 @pytest.mark.parametrize("on_error", KINDS)
