@@ -19,12 +19,11 @@ from proxy import cleared
 from proxy.caller import Caller
 from proxy.cleared import ClearedReply, ClearedRequest
 from proxy.document.head import read_header, read_path
-from proxy.document.query import read_form
 from proxy.document.tree import Document
 from proxy.message import Peer, Request, Response
 from proxy.policy.carry_out import Carried, Keyset, carry_out
 from proxy.policy.explain import Occasion
-from proxy.policy.plan import Plan, make_plan
+from proxy.policy.plan import Plan, make_plan, read_call
 from proxy.policy.rules import Call, Direction, Phase, Policy, RuleSet
 from proxy.policy.shadow import Difference, compare
 from proxy.refusal import Refusal
@@ -160,12 +159,7 @@ def parse_call(known: Known) -> Parsed:
     call = known.routed.policy.find_call(route.kind.direction, request.method, request.path)
     if call is None:
         raise Refusal("message_unknown")
-    return Parsed(known, call, _read_call_body(request.body, call.request) if request.body else None)
-
-
-def _read_call_body(body: bytes, rules: RuleSet) -> Document:
-    """As the policy says: it knows what the call takes, and the caller's word for it counts nothing."""
-    return read_form(body) if rules.form == "form" else push.read_body(body)
+    return Parsed(known, call, read_call(call.request, request.body, push.read_body) if request.body else None)
 
 
 def plan_call(parsed: Parsed) -> Planned:

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose
 from proxy.document.head import read_header, read_path
-from proxy.document.query import read_form
 from proxy.document.tree import Document, Path
 from proxy.message import HeaderList
 from proxy.policy.carry_out import Carried, Keyset, carry_out, redaction_of
-from proxy.policy.plan import Plan, Step, Treatment, draft_plan
+from proxy.policy.plan import Plan, Step, Treatment, draft_plan, read_call
 from proxy.policy.rules import Direction, OnError, Phase, Policy, Reveal, RuleSet
 from proxy.policy.selector import ANY, Any_, Pattern, Segment
 from proxy.policy.transform import Form
@@ -99,8 +98,7 @@ def read_sample(policy: Policy, occasion: Occasion, data: bytes, read: Callable[
     if not data and occasion.direction is not Direction.INBOUND:
         return None
     call = policy.find_call(occasion.direction, occasion.method, occasion.path)
-    is_form = call is not None and occasion.phase is Phase.REQUEST and call.request.form == "form"
-    return read_form(data) if is_form else read(data)
+    return read_call(call.request, data, read) if call and occasion.phase is Phase.REQUEST else read(data)
 
 
 def temporary_keys(policy: Policy, entropy: Entropy) -> Keyset:

@@ -1,4 +1,4 @@
-"""What a message costs grows with its leaves, not with the rules of its policy. Counted in calls: no clock is asked."""
+"""What a message costs grows with its leaves, not with the rules of its policy. Counted in instructions, not time."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -14,20 +14,22 @@ from tests.policy.build import REGION, TENANT, House, compiled
 FIELDS = [f"f{number}" for number in range(20)]
 
 
-def calls_made(work: Callable[[], object]) -> int:
-    """Functions entered, in Python and in C."""
+def steps_of(work: Callable[[], object]) -> int:
+    """Instructions of Python that were carried out: a loop counts, whatever stands in it."""
     made = 0
 
-    def count(_frame: FrameType, event: str, _arg: Any) -> None:
+    def count(frame: FrameType, event: str, _arg: Any) -> Any:
         nonlocal made
-        made += event in ("call", "c_call")
+        frame.f_trace_opcodes = True
+        made += event == "opcode"
+        return count
 
-    before = sys.getprofile()
-    sys.setprofile(count)
+    before = sys.gettrace()
+    sys.settrace(count)
     try:
         work()
     finally:
-        sys.setprofile(before)
+        sys.settrace(before)
     return made
 
 
@@ -46,17 +48,17 @@ def cost(rules: Iterable[str], members: Iterable[str]) -> int:
         carry_out(make_plan(policy, table, body, "", ""), house.keys, TENANT, REGION, house.entropy)
 
     carried()  # whatever is kept from the first time on
-    return calls_made(carried)
+    return steps_of(carried)
 
 
 def test_rules_a_message_does_not_meet_cost_it_nothing() -> None:
     more = [f"g{number}" for number in range(500)]
-    assert cost([*FIELDS, *more], FIELDS) == cost(FIELDS, FIELDS)
+    assert cost([*more, *FIELDS], FIELDS) == cost(FIELDS, FIELDS)
 
 
 def test_neither_do_rules_with_wildcards() -> None:
     wild = [f"g{number}.*.x" for number in range(500)]
-    assert cost([*FIELDS, *wild], FIELDS) == cost(FIELDS, FIELDS)
+    assert cost([*wild, "*"], FIELDS) == cost(["*"], FIELDS)
 
 
 def test_leaves_cost_alike_however_many_there_are() -> None:
