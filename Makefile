@@ -16,6 +16,9 @@ $(VENV)/.done: requirements/dev.lock pyproject.toml tools/find-python
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+system:  ## the Debian packages whose servers the tests run
+	bash tools/system-packages
+
 demo: setup  ## the main job, end to end over real TLS on loopback
 	$(BIN)/wxgate demo
 
@@ -28,10 +31,10 @@ check: setup  ## format, lint, types, import contract
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 
-unit: setup  ## the test suite
+unit: setup system  ## the test suite
 	$(BIN)/pytest -n 2
 
-mutate: setup  ## take each guard out in turn: a test must miss it
+mutate: setup system  ## take each guard out in turn: a test must miss it
 	$(BIN)/python tools/mutate
 
 tls-scan: setup  ## scan the TLS of a listener with sslyze, from an environment of its own
@@ -63,4 +66,4 @@ lock:  ## resolve requirements/*.in again (needs uv)
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help setup demo test check unit mutate tls-scan soak bench bench-policy format lock clean
+.PHONY: help setup system demo test check unit mutate tls-scan soak bench bench-policy format lock clean
