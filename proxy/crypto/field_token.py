@@ -12,12 +12,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
+from proxy.crypto.associated_data import items
 from proxy.crypto.data_key import KEY_ID_SIZE, DataKey
 from proxy.crypto.xaes import NONCE_SIZE, TAG_SIZE
 
@@ -51,23 +51,13 @@ class Scope(NamedTuple):
 
         ValueError if an item has 65 536 bytes or more.
         """
-        return _fixed_aad(prefix, self.tenant, self.region, self.datum) + _items(self.binds)
-
-
-def _items(items: Iterable[str]) -> bytes:
-    parts: list[bytes] = []
-    for item in items:
-        raw = item.encode()
-        if len(raw) > 0xFFFF:
-            raise ValueError("an item of the AAD is too long")
-        parts += (len(raw).to_bytes(2, "big"), raw)
-    return b"".join(parts)
+        return _fixed_aad(prefix, self.tenant, self.region, self.datum) + items(self.binds)
 
 
 @lru_cache(1024)
-def _fixed_aad(*items: str) -> bytes:
+def _fixed_aad(*texts: str) -> bytes:
     """What configuration and policy say; bound values are personal data and are never kept."""
-    return _items(items)
+    return items(texts)
 
 
 class Parsed(NamedTuple):

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from proxy.crypto.data_key import DataKey, Purpose
+from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose
 from proxy.kms.keyring import Keyring, open_keys
 from proxy.kms.keyring_file import Entry, KeyringFile, KeyState
 from proxy.kms.local import LocalKms
 from proxy.kms.private_file import make_private_directory
-from proxy.kms.service import KeysError, Slot
+from proxy.kms.service import KeysError, KeyService, Slot
 from proxy.ports import Entropy, Owner
 
 
@@ -32,7 +32,7 @@ def init_keys(
         missing = _missing(entries, wanted)
         for owner in dict.fromkeys(slot.owner for slot in missing):
             kms.create_kek(owner)
-        made.extend(_new_entry(kms, slot, now) for slot in missing)
+        made.extend(_new_entry(kms, slot, now, entropy) for slot in missing)
         return (*entries, *made)
 
     KeyringFile(state, kms.tag_key).change(edit)
@@ -74,7 +74,7 @@ def rotate_keys(
         old = [entry for entry in entries if _rotates(entry) and _selected(entry.slot, tenant, region, group)]
         if not old:
             raise KeysError(f"{state}: no active data key of that tenant, region and group; see `wxgate keys list`")
-        made.extend(_new_entry(kms, entry.slot, now) for entry in old)
+        made.extend(_new_entry(kms, entry.slot, now, entropy) for entry in old)
         return (*(_retired(entry, now) if entry in old else entry for entry in entries), *made)
 
     KeyringFile(state, kms.tag_key).change(edit)
@@ -110,8 +110,8 @@ def _retired(entry: Entry, now: float) -> Entry:
     return replace(entry, state=KeyState.RETIRING, retired=int(now))
 
 
-def _new_entry(kms: LocalKms, slot: Slot, now: float) -> Entry:
+def _new_entry(kms: KeyService, slot: Slot, now: float, entropy: Entropy) -> Entry:
     """An active key, unwrapped once more before anything is protected with it."""
-    _, wrapped = kms.new_dek(slot)
+    wrapped = kms.wrap(slot, entropy(DEK_SIZE))
     DataKey(kms.unwrap(slot, wrapped), slot.purpose, wrapped.key_id)
     return Entry(slot, wrapped, KeyState.ACTIVE, int(now), int(now))

@@ -171,7 +171,7 @@ def _fields(record: Record) -> Entry:
     key_id = bytes.fromhex(record.text("id", _KEY_ID))
     return Entry(
         Slot(owner, record.text("group", NAME), purpose),
-        Wrapped(key_id, record.number("kek_version", 1, _MAX_VERSION), record.data("wrapped", _MAX_SEALED)),
+        Wrapped(key_id, "local", record.number("kek_version", 1, _MAX_VERSION), record.data("wrapped", _MAX_SEALED)),
         KeyState(record.text("state", _STATE)),
         record.number("created", 0, _MAX_TIME),
         record.number_or_null("activated", 0, _MAX_TIME),

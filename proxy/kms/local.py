@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 
-from proxy.crypto.data_key import DEK_SIZE, hkdf, key_id_of
-from proxy.crypto.xaes import KEY_SIZE, NONCE_SIZE, TAG_SIZE, Xaes256Gcm
-from proxy.kms.private_file import PrivateFile
-from proxy.kms.service import NAME, REGION, KeysError, Slot, Wrapped
-from proxy.kms.strict_json import MalformedError, Record, loads
+from proxy.crypto.associated_data import items
+from proxy.crypto.data_key import hkdf, key_id_of
+from proxy.crypto.xaes import KEY_SIZE, NONCE_SIZE, Xaes256Gcm
+from proxy.kms.kek_file import FILE, KekFile, Row
+from proxy.kms.service import Destroyed, KeysError, Slot, Wrapped, context
 from proxy.ports import Entropy, Owner
 
-FILE = "kek.json"
-FORMAT = 1
-MAX_BYTES = 4 * 1024 * 1024
-MAX_VERSION = 1_000_000
-
-_KEK_AAD = "wxgate/1 kek"
-_DEK_AAD = "wxgate/1 wrapped dek"
-_SEALED_SIZE = NONCE_SIZE + KEY_SIZE + TAG_SIZE
 _HEX = re.compile(rb"[0-9A-Fa-f]{64}")
 # 32 random bytes have fewer distinct ones, or are all printable, once in more than 10^13 keys.
 _MIN_DISTINCT = 12
@@ -52,25 +44,18 @@ def _unlock_text(text: bytes) -> bytes:
         return b""
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A KEK as it lies in the file."""
-
-    owner: Owner
-    version: int
-    sealed: bytes = field(repr=False)
-
-
 class LocalKms:
     """A KeyService on `<state>/kek.json`. Holds the opened KEKs; `str` and `repr` show the file's name only."""
 
-    def __init__(self, state: Path, unlock: bytes, entropy: Entropy) -> None:
+    def __init__(self, state: Path, unlock: bytes, entropy: Entropy, name: str = "local") -> None:
         """`state`: an existing directory (0700). `unlock`: see `unlock_key`. Reads no file yet. Raises KeysError."""
         secret = unlock_key(unlock)
-        self._file = PrivateFile(state / FILE, MAX_BYTES)
+        self.name = name
+        self._file = KekFile(state)
         self._seal = Xaes256Gcm(hkdf(secret, b"wxgate/1 kek seal", KEY_SIZE))
         self._entropy = entropy
         self._keks: dict[tuple[Owner, int], Xaes256Gcm] = {}
+        self._read_at: tuple[int, ...] | None = None
         # For the integrity tag of the keyring beside it.
         self.tag_key = hkdf(secret, b"wxgate/1 keyring tag", 32)
 
@@ -80,70 +65,100 @@ class LocalKms:
     def create_kek(self, owner: Owner) -> int:
         """See KeyService. The new KEK is on the disk, and was read back, when this returns."""
         with self._file.locked():
-            rows = self._rows()
             # Opened first: a KEK sealed under another unlock key than its neighbours would be found out too late.
-            self._keks = self._opened(rows)
-            if newest := self._newest(owner):
-                return newest
-            self._file.replace(_encode([*rows, self._new_row(owner)]))
-        self.check()
-        return self._newest(owner)
+            rows = self._read()
+            if not self._newest(owner):
+                self._add(owner, rows)
+            return self._newest(owner)
 
-    def new_dek(self, slot: Slot) -> tuple[bytes, Wrapped]:
+    def rotate_kek(self, owner: Owner) -> int:
+        """See KeyService; on the disk as after `create_kek`."""
+        with self._file.locked():
+            rows = self._read()
+            self._require(owner, self._newest(owner))
+            self._add(owner, rows)
+            return self._newest(owner)
+
+    def wrap(self, slot: Slot, dek: bytes) -> Wrapped:
         """See KeyService."""
-        if not self._newest(slot.owner):
-            self.check()
-        version = self._newest(slot.owner) or 1
-        kek = self._kek(slot.owner, version)
-        dek, nonce = self._entropy(DEK_SIZE), self._entropy(NONCE_SIZE)
-        key_id = key_id_of(dek)
-        return dek, Wrapped(key_id, version, nonce + kek.encrypt(nonce, dek, _dek_aad(slot, key_id)))
+        self._refresh()
+        version = self._newest(slot.owner)
+        kek = self._require(slot.owner, version)
+        key_id, nonce = key_id_of(dek), self._entropy(NONCE_SIZE)
+        return Wrapped(key_id, self.name, version, nonce + kek.encrypt(nonce, dek, context(slot, key_id)))
 
     def unwrap(self, slot: Slot, wrapped: Wrapped) -> bytes:
         """See KeyService."""
-        kek = self._kek(slot.owner, wrapped.kek_version)
+        self._refresh()
+        kek = self._require(slot.owner, wrapped.kek_version)
         try:
-            return _open(kek, wrapped.sealed, _dek_aad(slot, wrapped.key_id))
+            return _open(kek, wrapped.sealed, context(slot, wrapped.key_id))
         except (InvalidTag, ValueError):
             raise KeysError(
                 f"data key {wrapped.key_id.hex()} ({slot}): does not open under its KEK; restore the keyring and "
                 f"{FILE} from the same backup"
             ) from None
 
+    def rewrap(self, slot: Slot, wrapped: Wrapped) -> Wrapped:
+        """See KeyService."""
+        dek = self.unwrap(slot, wrapped)
+        return wrapped if wrapped.kek_version == self._newest(slot.owner) else self.wrap(slot, dek)
+
+    def destroy_kek(self, owner: Owner) -> Destroyed:
+        """See KeyService. A copy of the file made before, with the unlock key, still opens everything."""
+        with self._file.locked():
+            rows = self._read()
+            versions = [row.version for row in rows if row.owner == owner]
+            if not versions:
+                self._require(owner, 0)
+            self._file.replace([replace(row, sealed=b"") if row.owner == owner else row for row in rows])
+            self._read()
+        numbers = ", ".join(map(str, versions))
+        return Destroyed(f"removed version {numbers} of {owner.tenant}/{owner.region} from {FILE}")
+
     def check(self) -> None:
         """See KeyService. Reads the file anew."""
-        self._keks = self._opened(self._rows())
+        self._read()
 
-    def _kek(self, owner: Owner, version: int) -> Xaes256Gcm:
-        if (owner, version) not in self._keks:
-            self.check()  # another process may have made it
+    def _refresh(self) -> None:
+        """Takes up what another process made or destroyed since the file was read."""
+        if self._read_at is None or self._file.stamp() != self._read_at:
+            self._read()
+
+    def _read(self) -> list[Row]:
+        """Opens every KEK in the file; its rows."""
+        read_at = self._file.stamp()  # before the content: a change in between is then seen the next time
+        rows = self._file.read()
+        self._keks = self._opened(rows)
+        self._read_at = read_at
+        return rows
+
+    def _add(self, owner: Owner, rows: Sequence[Row]) -> None:
+        version = 1 + max((row.version for row in rows if row.owner == owner), default=0)
+        kek, nonce = self._entropy(KEY_SIZE), self._entropy(NONCE_SIZE)
+        sealed = nonce + self._seal.encrypt(nonce, kek, _kek_aad(owner, version))
+        self._file.replace([*rows, Row(owner, version, sealed)])
+        self._read()
+
+    def _require(self, owner: Owner, version: int) -> Xaes256Gcm:
         kek = self._keks.get((owner, version))
         if kek is None:
+            which = f"KEK version {version}" if version else "KEK"
             raise KeysError(
-                f"{self._file.path}: no KEK version {version} of {owner.tenant}/{owner.region}; restore the file, or "
-                "run `wxgate keys init` if this owner is new"
+                f"{self._file.path}: no {which} of {owner.tenant}/{owner.region}; restore the file unless it was "
+                "destroyed on purpose, or run `wxgate keys init` if this owner is new"
             )
         return kek
 
     def _newest(self, owner: Owner) -> int:
         return max((version for of, version in self._keks if of == owner), default=0)
 
-    def _new_row(self, owner: Owner) -> _Row:
-        kek, nonce = self._entropy(KEY_SIZE), self._entropy(NONCE_SIZE)
-        return _Row(owner, 1, nonce + self._seal.encrypt(nonce, kek, _kek_aad(owner, 1)))
-
-    def _rows(self) -> list[_Row]:
-        data = self._file.read()
-        try:
-            return [] if data is None else _decode(data)
-        except MalformedError as error:
-            raise KeysError(f"{self._file.path}: damaged: {error}; restore it from a backup") from None
-
-    def _opened(self, rows: list[_Row]) -> dict[tuple[Owner, int], Xaes256Gcm]:
+    def _opened(self, rows: Sequence[Row]) -> dict[tuple[Owner, int], Xaes256Gcm]:
         try:
             return {
                 (row.owner, row.version): Xaes256Gcm(_open(self._seal, row.sealed, _kek_aad(row.owner, row.version)))
                 for row in rows
+                if row.sealed
             }
         except (InvalidTag, ValueError):
             raise KeysError(
@@ -156,51 +171,5 @@ def _open(key: Xaes256Gcm, sealed: bytes, aad: bytes) -> bytes:
     return key.decrypt(sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], aad)
 
 
-def _aad(*items: str) -> bytes:
-    """As in tokens: each item's UTF-8 length as u16 big-endian, then its bytes."""
-    return b"".join(len(raw).to_bytes(2, "big") + raw for raw in (item.encode() for item in items))
-
-
 def _kek_aad(owner: Owner, version: int) -> bytes:
-    return _aad(_KEK_AAD, owner.tenant, owner.region, str(version))
-
-
-def _dek_aad(slot: Slot, key_id: bytes) -> bytes:
-    owner = slot.owner
-    return _aad(_DEK_AAD, owner.tenant, owner.region, key_id.hex(), slot.purpose.value, slot.group)
-
-
-def _encode(rows: list[_Row]) -> bytes:
-    keks = [
-        {
-            "tenant": row.owner.tenant,
-            "region": row.owner.region,
-            "version": row.version,
-            "sealed": base64.b64encode(row.sealed).decode(),
-        }
-        for row in rows
-    ]
-    data = json.dumps({"version": FORMAT, "keks": keks}, indent=1).encode() + b"\n"
-    try:
-        _decode(data)
-    except MalformedError as error:
-        raise KeysError(f"{FILE}: this KEK cannot be kept: {error}; check tenant and region") from None
-    return data
-
-
-def _decode(data: bytes) -> list[_Row]:
-    record = Record(loads(data), {"version", "keks"})
-    record.number("version", FORMAT, FORMAT)
-    rows = [_row(item) for item in record.items("keks")]
-    if len({(row.owner, row.version) for row in rows}) != len(rows):
-        raise MalformedError("a KEK version is there twice")
-    return rows
-
-
-def _row(item: object) -> _Row:
-    record = Record(item, {"tenant", "region", "version", "sealed"})
-    owner = Owner(record.text("tenant", NAME), record.text("region", REGION))
-    sealed = record.data("sealed", _SEALED_SIZE)
-    if len(sealed) != _SEALED_SIZE:
-        raise MalformedError(f'"sealed" does not have {_SEALED_SIZE} bytes')
-    return _Row(owner, record.number("version", 1, MAX_VERSION), sealed)
+    return items(("wxgate/1 kek", owner.tenant, owner.region, str(version)))

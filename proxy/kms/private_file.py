@@ -40,6 +40,16 @@ class PrivateFile:
             raise KeysError(f"{self.path}: larger than {self.limit} bytes; restore it from a backup")
         return data
 
+    def stamp(self) -> tuple[int, ...] | None:
+        """What tells one content from the next without reading it, since each change is a new file; None if there is
+        no file."""
+        with _explained(self.path):
+            try:
+                status = self.path.lstat()
+            except FileNotFoundError:
+                return None
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
     def replace(self, data: bytes) -> None:
         """Puts `data` in the file's place and on the disk. A crash at any moment leaves the old or the new file.
 

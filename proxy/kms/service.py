@@ -1,4 +1,5 @@
-"""What every key service (KMS) offers the keyring: four verbs. local.py is the embedded one."""
+"""What every key service (KMS) offers the keyring, and what all of them bind a wrapped DEK to. local.py is the
+embedded one."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from proxy.crypto.associated_data import items
 from proxy.crypto.data_key import Purpose
 from proxy.ports import Owner
 
@@ -15,8 +17,21 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 REGION = re.compile(r"[a-z]{2}(-[a-z0-9]{1,3})?", re.ASCII)
 
 
+# Whose KEK wraps what belongs to the gateway and not to a tenant. The full stop keeps it apart from tenants.
+GATEWAY_TENANT = "wxgate.keyring"
+
+
+def gateway_owner(region: str) -> Owner:
+    """The reserved owner of the gateway's own keys. `region`: the gateway's."""
+    return Owner(GATEWAY_TENANT, region)
+
+
 class KeysError(Exception):
     """Keys cannot be had, read or changed. The text says place, cause and next step, and holds no key bytes."""
+
+
+class KeyServiceDownError(KeysError):
+    """The key service cannot be reached or does not answer now: the same question may be answered later."""
 
 
 class Slot(NamedTuple):
@@ -32,30 +47,65 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """A DEK as it is stored: its 16-byte id, the version of the KEK, and the bytes that only the key service opens."""
+    """A DEK as it is stored. `key_id`: 16 bytes (32 with customer-brought keys), the commitment to the DEK. `service`:
+    name of the key service that opens `sealed`, under version `kek_version` of the owner's KEK."""
 
     key_id: bytes
+    service: str
     kek_version: int
     sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Destroyed:
+    """A KEK that is gone for good. `operation`: what the key service did, for the receipt. `effective`: Unix seconds
+    when it takes effect if that is later than now."""
+
+    operation: str
+    effective: int | None = None
+
+
+def context(slot: Slot, key_id: bytes) -> bytes:
+    """What a wrapped DEK is bound to, as associated data: it opens for its own slot and under its own id only."""
+    owner = slot.owner
+    return items(("wxgate/1 wrapped dek", owner.tenant, owner.region, key_id.hex(), slot.purpose.value, slot.group))
 
 
 class KeyService(Protocol):
     """Keeps the KEKs, one per owner and versioned; no KEK ever leaves it.
 
     The verbs block, as the libraries of HSMs and clouds do: the caller keeps them off the event loop. All raise
-    KeysError.
+    KeysError, and KeyServiceDownError if it is worth trying again.
     """
+
+    @property
+    def name(self) -> str:
+        """What `Wrapped.service` says of DEKs that this service opens."""
+        ...
 
     def create_kek(self, owner: Owner) -> int:
         """Sees to it that `owner` has a KEK; the newest version. Called again it changes nothing."""
         ...
 
-    def new_dek(self, slot: Slot) -> tuple[bytes, Wrapped]:
-        """A fresh 32-byte DEK, and the same wrapped under the newest KEK of the slot's owner."""
+    def rotate_kek(self, owner: Owner) -> int:
+        """Makes a new version of the KEK of `owner`; it. Older versions still unwrap."""
+        ...
+
+    def wrap(self, slot: Slot, dek: bytes) -> Wrapped:
+        """`dek`, 32 bytes, under the newest KEK of the slot's owner."""
         ...
 
     def unwrap(self, slot: Slot, wrapped: Wrapped) -> bytes:
         """The DEK. The caller compares it with its key id before use."""
+        ...
+
+    def rewrap(self, slot: Slot, wrapped: Wrapped) -> Wrapped:
+        """The same DEK under the newest KEK; `wrapped` itself if that is the one it is under."""
+        ...
+
+    def destroy_kek(self, owner: Owner) -> Destroyed:
+        """Destroys every version of the KEK of `owner`: nothing wrapped under them opens again. Called again it says
+        so once more."""
         ...
 
     def check(self) -> None:

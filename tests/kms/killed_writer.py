@@ -26,7 +26,14 @@ SLOT = Slot(Owner("acme", "in"), "follower", Purpose.DATA)
 def entries(generation: int) -> tuple[Entry, ...]:
     """Sixty entries that all tell their generation, so that a mixture would show."""
     return tuple(
-        Entry(SLOT, Wrapped(i.to_bytes(16, "big"), 1, bytes(72)), KeyState.RETIRING, generation, generation, generation)
+        Entry(
+            SLOT,
+            Wrapped(i.to_bytes(16, "big"), "local", 1, bytes(72)),
+            KeyState.RETIRING,
+            generation,
+            generation,
+            generation,
+        )
         for i in range(60)
     )
 

@@ -21,7 +21,7 @@ TAG_KEY = bytes(range(32))
 def entry(number: int, slot: Slot = DATA, state: KeyState = KeyState.ACTIVE, *times: int | None) -> Entry:
     sealed = b"" if state is KeyState.DESTROYED else bytes(72)
     created, activated, retired = (*(times or (1, 2)), None)[:3]
-    return Entry(slot, Wrapped(number.to_bytes(16, "big"), 1, sealed), state, created or 0, activated, retired)
+    return Entry(slot, Wrapped(number.to_bytes(16, "big"), "local", 1, sealed), state, created or 0, activated, retired)
 
 
 ALL = (

@@ -25,6 +25,11 @@ def document(state: Path) -> dict[str, Any]:
     return dict(json.loads((state / "kek.json").read_bytes()))
 
 
+def new(kms: LocalKms, slot: Slot = DATA) -> tuple[bytes, Wrapped]:
+    dek = secrets.token_bytes(32)
+    return dek, kms.wrap(slot, dek)
+
+
 def rewrite(state: Path, found: object) -> None:
     (state / "kek.json").write_bytes(found if isinstance(found, bytes) else json.dumps(found).encode())
 
@@ -57,12 +62,12 @@ def test_other_unlock_keys_are_refused_without_being_repeated(value: bytes) -> N
 
 
 def test_a_wrapped_dek_opens_again_in_this_and_another_process(kms: LocalKms, state: Path, unlock: bytes) -> None:
-    dek, wrapped = kms.new_dek(DATA)
-    assert (len(dek), wrapped.key_id, wrapped.kek_version) == (32, key_id_of(dek), 1)
+    dek, wrapped = new(kms)
+    assert (wrapped.key_id, wrapped.service, wrapped.kek_version) == (key_id_of(dek), "local", 1)
     assert kms.unwrap(DATA, wrapped) == dek
     assert LocalKms(state, unlock, secrets.token_bytes).unwrap(DATA, wrapped) == dek
-    assert LocalKms(state, unlock, secrets.token_bytes).new_dek(DATA)[1].kek_version == 1
-    assert kms.new_dek(DATA)[0] != dek
+    assert LocalKms(state, unlock, secrets.token_bytes).wrap(DATA, dek).kek_version == 1
+    assert kms.wrap(DATA, dek).sealed != wrapped.sealed
 
 
 def test_create_kek_changes_nothing_when_called_again(kms: LocalKms, state: Path) -> None:
@@ -76,14 +81,54 @@ def test_create_kek_changes_nothing_when_called_again(kms: LocalKms, state: Path
 
 
 def test_new_deks_are_wrapped_under_the_newest_kek(kms: LocalKms, state: Path, unlock: bytes) -> None:
-    dek, old = kms.new_dek(DATA)
+    dek, old = new(kms)
     found = document(state)
     kek = secrets.token_bytes(32)
     found["keks"].append({"tenant": "acme", "region": "in", "version": 12, "sealed": sealed_kek(kms, ACME, 12, kek)})
     rewrite(state, found)
     fresh = LocalKms(state, unlock, secrets.token_bytes)
-    assert (fresh.new_dek(DATA)[1].kek_version, fresh.create_kek(ACME)) == (12, 12)
+    assert (new(fresh)[1].kek_version, fresh.create_kek(ACME)) == (12, 12)
     assert fresh.unwrap(DATA, old) == dek
+
+
+def test_a_rotated_kek_opens_what_was_wrapped_before_and_wraps_what_is_new(
+    kms: LocalKms, state: Path, unlock: bytes
+) -> None:
+    running = LocalKms(state, unlock, secrets.token_bytes)
+    dek, old = new(running)
+    assert (kms.rotate_kek(ACME), kms.create_kek(ACME), kms.create_kek(OTHER)) == (2, 2, 1)
+    again = running.rewrap(DATA, old)  # another process sees the new version at once
+    assert (again.kek_version, again.key_id, running.rewrap(DATA, again)) == (2, old.key_id, again)
+    assert running.unwrap(DATA, again) == running.unwrap(DATA, old) == dek
+    with pytest.raises(KeysError, match="no KEK of third/jp"):
+        kms.rotate_kek(Owner("third", "jp"))
+
+
+def test_a_destroyed_kek_is_gone_for_every_process_and_its_number_is_not_used_again(
+    kms: LocalKms, state: Path, unlock: bytes
+) -> None:
+    running = LocalKms(state, unlock, secrets.token_bytes)
+    kms.rotate_kek(ACME)
+    _, wrapped = new(running)
+    _, foreign = new(running, FOREIGN)
+    receipt = kms.destroy_kek(ACME)
+    assert (receipt.operation, receipt.effective) == ("removed version 1, 2 of acme/in from kek.json", None)
+    assert {kek["sealed"] for kek in document(state)["keks"] if kek["tenant"] == "acme"} == {""}
+    for refused in (
+        lambda: running.unwrap(DATA, wrapped),
+        lambda: running.rewrap(DATA, wrapped),
+        lambda: new(running),
+        lambda: running.rotate_kek(ACME),
+    ):
+        with pytest.raises(KeysError, match="of acme/in; restore the file unless it was destroyed on purpose"):
+            refused()
+    assert running.unwrap(FOREIGN, foreign)
+    assert kms.destroy_kek(ACME) == receipt
+    assert kms.create_kek(ACME) == 3
+    with pytest.raises(KeysError, match="no KEK version 2 of acme/in"):
+        running.unwrap(DATA, wrapped)
+    with pytest.raises(KeysError, match="no KEK of third/jp"):
+        kms.destroy_kek(Owner("third", "jp"))
 
 
 def sealed_kek(kms: LocalKms, owner: Owner, version: int, kek: bytes) -> str:
@@ -106,14 +151,14 @@ def sealed_kek(kms: LocalKms, owner: Owner, version: int, kek: bytes) -> str:
 )
 def test_a_wrapped_dek_opens_in_its_own_slot_only(kms: LocalKms, slot: Slot) -> None:
     kms.create_kek(slot.owner)
-    _, wrapped = kms.new_dek(DATA)
+    _, wrapped = new(kms)
     with pytest.raises(KeysError, match=wrapped.key_id.hex()):
         kms.unwrap(slot, wrapped)
 
 
 def test_a_moved_id_or_changed_bytes_do_not_open(kms: LocalKms) -> None:
-    _, wrapped = kms.new_dek(DATA)
-    _, other = kms.new_dek(DATA)
+    _, wrapped = new(kms)
+    _, other = new(kms)
     flipped = wrapped.sealed[:-1] + bytes([wrapped.sealed[-1] ^ 1])
     for wrong in (
         replace(wrapped, key_id=other.key_id),
@@ -125,15 +170,15 @@ def test_a_moved_id_or_changed_bytes_do_not_open(kms: LocalKms) -> None:
 
 
 def test_without_its_kek_nothing_is_wrapped_or_opened(state: Path, unlock: bytes, kms: LocalKms) -> None:
-    _, wrapped = kms.new_dek(DATA)
+    _, wrapped = new(kms)
     (state / "kek.json").unlink()
     fresh = LocalKms(state, unlock, secrets.token_bytes)
-    with pytest.raises(KeysError, match="no KEK version 1 of acme/in"):
-        fresh.new_dek(DATA)
+    with pytest.raises(KeysError, match="no KEK of acme/in"):
+        new(fresh)
     with pytest.raises(KeysError, match="no KEK version 1 of acme/in"):
         fresh.unwrap(DATA, wrapped)
     with pytest.raises(KeysError, match="no KEK version 7"):
-        kms.unwrap(DATA, Wrapped(wrapped.key_id, 7, wrapped.sealed))
+        kms.unwrap(DATA, replace(wrapped, kek_version=7))
 
 
 def test_a_kek_made_by_another_process_is_found(state: Path, unlock: bytes) -> None:
@@ -141,14 +186,14 @@ def test_a_kek_made_by_another_process_is_found(state: Path, unlock: bytes) -> N
     running.create_kek(ACME)
     other = LocalKms(state, unlock, secrets.token_bytes)
     other.create_kek(OTHER)
-    dek, wrapped = other.new_dek(FOREIGN)
+    dek, wrapped = new(other, FOREIGN)
     assert running.unwrap(FOREIGN, wrapped) == dek
 
 
 def test_another_unlock_key_opens_nothing_and_adds_nothing(kms: LocalKms, state: Path) -> None:
     before = (state / "kek.json").read_bytes()
     wrong = LocalKms(state, secrets.token_bytes(32), secrets.token_bytes)
-    for use in (wrong.check, lambda: wrong.create_kek(Owner("third", "jp")), lambda: wrong.new_dek(DATA)):
+    for use in (wrong.check, lambda: wrong.create_kek(Owner("third", "jp")), lambda: new(wrong)):
         with pytest.raises(KeysError, match=r"kek\.json.*unlock key is another one"):
             use()
     assert (state / "kek.json").read_bytes() == before
@@ -171,7 +216,7 @@ def damaged(found: dict[str, Any]) -> list[object]:
     kek = found["keks"][0]
     wrong = [
         *({**kek, **change} for change in ({"tenant": ""}, {"region": "IN"}, {"version": 0}, {"version": True})),
-        *({**kek, "sealed": sealed} for sealed in ("", "!", kek["sealed"][:-4], kek["sealed"] + "AAAA", None)),
+        *({**kek, "sealed": sealed} for sealed in ("AAAA", "!", kek["sealed"][:-4], kek["sealed"] + "AAAA", None)),
         {**kek, "more": 1},
         {name: kek[name] for name in kek if name != "version"},
     ]
@@ -206,7 +251,7 @@ def test_an_owner_that_cannot_be_kept_is_refused(kms: LocalKms, state: Path, own
 
 
 def test_nothing_secret_is_written_or_shown(kms: LocalKms, state: Path, unlock: bytes) -> None:
-    dek, wrapped = kms.new_dek(DATA)
+    dek, wrapped = new(kms)
     shown = (repr(kms) + str(kms) + repr(wrapped)).encode()
     at_rest = (state / "kek.json").read_bytes()
     for secret in (dek, unlock, kms.tag_key):
@@ -217,7 +262,7 @@ def test_nothing_secret_is_written_or_shown(kms: LocalKms, state: Path, unlock: 
 
 def test_the_document_suffices_to_open_a_wrapped_dek(kms: LocalKms, state: Path, unlock: bytes) -> None:
     """Written from docs/spec/keyring.md with nothing but `cryptography` and the C2SP text of XAES-256-GCM."""
-    dek, wrapped = kms.new_dek(DATA)
+    dek, wrapped = new(kms)
 
     def xaes_open(key: bytes, sealed: bytes, *items: str) -> bytes:
         def aes(block: bytes) -> bytes:

@@ -238,7 +238,7 @@ GUARDS: tuple[Guard, ...] = (
           "    if False:\n        raise TokenError",
           ("tests/crypto/test_field_token.py",)),
     Guard("bound values in a token", "proxy/crypto/field_token.py",
-          " + _items(self.binds)",
+          " + items(self.binds)",
           "",
           ("tests/crypto/test_field_token.py",)),
     Guard("tag of the keyring", "proxy/kms/keyring_file.py",
