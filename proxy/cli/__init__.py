@@ -13,6 +13,7 @@ _COMMANDS = {
     "config": "proxy.cli.config",
     "policy": "proxy.cli.policy",
     "keys": "proxy.cli.keys",
+    "token": "proxy.cli.token",
     "certs": "proxy.cli.certs",
     "audit": "proxy.cli.audit",
     "demo": "proxy.cli.demo",

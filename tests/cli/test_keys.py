@@ -28,7 +28,7 @@ class Settings:
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     owners = [Owner("acme", "in"), Owner("other", "au")]
     settings = Settings(tmp_path / "state", secrets.token_bytes(32), owners, ["agent", "follower"])
-    monkeypatch.setattr(command, "_settings", lambda config: settings)
+    monkeypatch.setattr(command, "settings_of", lambda config: settings)
     return settings
 
 
