@@ -14,6 +14,7 @@ from proxy.cli.deployment import AS_JSON, CONFIG, explained, settings_of
 from proxy.crypto.data_key import Purpose
 from proxy.kms.administration import init_keys, list_keys, rotate_keys
 from proxy.kms.keyring_file import Entry
+from proxy.serve.memory import close_memory
 
 _COLUMNS = ("ID", "TENANT", "REGION", "GROUP", "PURPOSE", "STATE", "CREATED", "ACTIVATED", "RETIRED", "KEK")
 _RELOAD = "A running gateway takes the keyring up when it is reloaded (SIGHUP)."
@@ -22,6 +23,7 @@ _RELOAD = "A running gateway takes the keyring up when it is reloaded (SIGHUP)."
 @click.group()
 def keys() -> None:
     """Make, list and rotate the keys that values are protected with."""
+    close_memory()
 
 
 @keys.command("init")

@@ -24,10 +24,11 @@ def serve(config: Path, workers: int) -> None:
     """
     from proxy.admin.app import serve_admin
     from proxy.observe.log import StructuredLog, silence_libraries, to_stderr
+    from proxy.serve.memory import close_memory
     from proxy.serve.settings import load_settings
     from proxy.serve.supervisor import StartError, Supervisor
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold keys and messages
+    close_memory()
     # Every connection takes a descriptor; the usual soft limit of 1024 is less than what listeners let in.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

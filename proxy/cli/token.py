@@ -22,6 +22,7 @@ from proxy.crypto.field_token import MAX_TOKEN, Scope, TokenError, open_token, p
 from proxy.crypto.token_anatomy import Anatomy, dissect
 from proxy.kms.administration import list_keys, open_keyring
 from proxy.kms.keyring_file import USABLE, Entry
+from proxy.serve.memory import close_memory
 
 if TYPE_CHECKING:
     from proxy.serve.settings import Settings
@@ -36,6 +37,7 @@ _DATUM = re.compile(r"[!-~]{1,128}", re.ASCII)
 @click.group()
 def token() -> None:
     """Look at what stands in the CRM in place of a value."""
+    close_memory()
 
 
 @token.command("inspect")

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from proxy.crypto.ff1 import Alphabet, Ff1
+from proxy.crypto.secret_bytes import SecretBytes
 from proxy.crypto.xaes import Xaes256Gcm
 
 DEK_SIZE = 32
@@ -41,18 +42,18 @@ class PurposeError(Exception):
     """A DATA key was asked for a lookup value. It is rotated, and the value would not be found again."""
 
 
-def hkdf(key: bytes, info: bytes, length: int) -> bytes:
+def hkdf(key: bytes, info: bytes, length: int) -> SecretBytes:
     """HKDF-SHA-256 with empty salt."""
-    return HKDF(SHA256(), length, None, info).derive(key)
+    return SecretBytes(HKDF(SHA256(), length, None, info).derive(key))
 
 
 def key_id_of(dek: bytes) -> bytes:
     """The 16-byte key id of a DEK, which is also the commitment to it."""
-    return hkdf(dek, b"wxgate/1 key id", KEY_ID_SIZE)
+    return bytes(hkdf(dek, b"wxgate/1 key id", KEY_ID_SIZE))
 
 
 class DataKey:
-    """A usable DEK. `str` and `repr` show its id and purpose only."""
+    """A usable DEK. `str` and `repr` show its id and purpose only, `vars` names and no key bytes."""
 
     def __init__(self, dek: bytes, purpose: Purpose, expected_id: bytes | None = None) -> None:
         """`dek`: 32 bytes. ValueError for another length, KeyMismatchError if its id is not `expected_id`."""
@@ -62,7 +63,7 @@ class DataKey:
         self.purpose = purpose
         if expected_id is not None and not hmac.compare_digest(self.id, expected_id):
             raise KeyMismatchError(f"a data key does not match key id {expected_id.hex()}")
-        self._dek = dek
+        self._dek = SecretBytes(dek)
 
     def __repr__(self) -> str:
         return f"DataKey({self.id.hex()}, {self.purpose.value})"
@@ -79,7 +80,7 @@ class DataKey:
         return AESSIV(hkdf(self._dek, b"wxgate/1 aes-siv", 64))
 
     @cached_property
-    def _delivery_key(self) -> bytes:
+    def _delivery_key(self) -> SecretBytes:
         return hkdf(self._dek, b"wxgate/1 delivery id", 32)
 
     @cached_property
@@ -87,14 +88,14 @@ class DataKey:
         return Ff1(self._lookup_key(b"wxgate/1 ff1"))
 
     @cached_property
-    def _index_key(self) -> bytes:
+    def _index_key(self) -> SecretBytes:
         return self._lookup_key(b"wxgate/1 index")
 
     @cached_property
-    def _hash_key(self) -> bytes:
+    def _hash_key(self) -> SecretBytes:
         return self._lookup_key(b"wxgate/1 hash")
 
-    def _lookup_key(self, info: bytes) -> bytes:
+    def _lookup_key(self, info: bytes) -> SecretBytes:
         if self.purpose is not Purpose.LOOKUP:
             raise PurposeError(f"data key {self.id.hex()} is no lookup key; take the lookup key of the same group")
         return hkdf(self._dek, info, 32)

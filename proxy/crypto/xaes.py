@@ -8,13 +8,21 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from proxy.crypto.secret_bytes import SecretBytes
+
 KEY_SIZE = 32
 NONCE_SIZE = 24
 TAG_SIZE = 16
 
+# The two blocks that are encrypted to one number of 32 bytes: counter 1 and 2, label "X", separator 0.
+_TWICE = (1 << 128) | 1
+_COUNTERS = (0x00015800 << 224) | (0x00025800 << 96)
+
 
 class Xaes256Gcm:
-    """One key, ready for use."""
+    """One key, ready for use. Has no `__dict__`, and no variable of its functions shows key bytes."""
+
+    __slots__ = ("_aes", "_mask")
 
     def __init__(self, key: bytes) -> None:
         """`key`: 32 bytes. ValueError otherwise."""
@@ -23,22 +31,20 @@ class Xaes256Gcm:
         # AES of single blocks is what the specification derives the per-nonce key with; nothing is encrypted in ECB.
         # Whole blocks through ECB leave no state behind: one encryptor serves all nonces.
         self._aes = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305
-        self._k1 = self._subkey()
+        self._mask = self._subkey() * _TWICE
 
     def _subkey(self) -> int:
         """K1 of the specification: AES(0^16) doubled in GF(2^128), as in CMAC; no branch on the secret bit."""
-        block = int.from_bytes(self._blocks(bytes(16)), "big")
-        return ((block << 1) & ((1 << 128) - 1)) ^ (0x87 * (block >> 127))
+        block = self._blocks(bytes(16))
+        return ((int.from_bytes(block, "big") << 1) & ((1 << 128) - 1)) ^ (0x87 * (block[0] >> 7))
 
-    def _blocks(self, blocks: bytes) -> bytes:
-        return self._aes.update(blocks)
+    def _blocks(self, blocks: bytes) -> SecretBytes:
+        return SecretBytes(self._aes.update(blocks))
 
-    def derived_key(self, nonce: bytes) -> bytes:
+    def derived_key(self, nonce: bytes) -> SecretBytes:
         """Kx of the specification: the 32-byte AES-256-GCM key for the first half of `nonce`."""
-        half = int.from_bytes(nonce[:12], "big")
-        first = ((0x00015800 << 96) | half) ^ self._k1
-        second = ((0x00025800 << 96) | half) ^ self._k1
-        return self._blocks(first.to_bytes(16, "big") + second.to_bytes(16, "big"))
+        both = _COUNTERS | (int.from_bytes(nonce[:12], "big") * _TWICE)
+        return self._blocks((both ^ self._mask).to_bytes(32, "big"))
 
     def encrypt(self, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
         """Ciphertext and 16-byte tag. `nonce`: 24 fresh bytes. ValueError for another length."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose
+from proxy.crypto.secret_bytes import SecretBytes
 from proxy.kms.keyring import Keyring, open_keys
 from proxy.kms.keyring_file import Entry, KeyringFile, KeyState
 from proxy.kms.local import LocalKms
@@ -112,6 +113,6 @@ def _retired(entry: Entry, now: float) -> Entry:
 
 def _new_entry(kms: KeyService, slot: Slot, now: float, entropy: Entropy) -> Entry:
     """An active key, unwrapped once more before anything is protected with it."""
-    wrapped = kms.wrap(slot, entropy(DEK_SIZE))
+    wrapped = kms.wrap(slot, SecretBytes(entropy(DEK_SIZE)))
     DataKey(kms.unwrap(slot, wrapped), slot.purpose, wrapped.key_id)
     return Entry(slot, wrapped, KeyState.ACTIVE, int(now), int(now))

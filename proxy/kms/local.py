@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidTag
 
 from proxy.crypto.associated_data import items
 from proxy.crypto.data_key import hkdf, key_id_of
+from proxy.crypto.secret_bytes import SecretBytes
 from proxy.crypto.xaes import KEY_SIZE, NONCE_SIZE, Xaes256Gcm
 from proxy.kms.kek_file import FILE, KekFile, Row
 from proxy.kms.service import Destroyed, KeysError, Slot, Wrapped, context
@@ -23,10 +24,10 @@ _HEX = re.compile(rb"[0-9A-Fa-f]{64}")
 _MIN_DISTINCT = 12
 
 
-def unlock_key(value: bytes) -> bytes:
+def unlock_key(value: bytes) -> SecretBytes:
     """The 32 bytes of an unlock key given raw, as 64 hex digits or in base64 (white space around the text is
     dropped). KeysError for anything else, a pass phrase or a placeholder among them."""
-    key = value if len(value) == KEY_SIZE else _unlock_text(value.strip())
+    key = SecretBytes(value if len(value) == KEY_SIZE else _unlock_text(value.strip()))
     if len(key) != KEY_SIZE or len(set(key)) < _MIN_DISTINCT or all(0x20 <= byte < 0x7F for byte in key):
         raise KeysError(
             "unlock key: not 32 random bytes, raw, in hex or in base64; make one with `openssl rand -hex 32`, and "
@@ -87,7 +88,7 @@ class LocalKms:
         key_id, nonce = key_id_of(dek), self._entropy(NONCE_SIZE)
         return Wrapped(key_id, self.name, version, nonce + kek.encrypt(nonce, dek, context(slot, key_id)))
 
-    def unwrap(self, slot: Slot, wrapped: Wrapped) -> bytes:
+    def unwrap(self, slot: Slot, wrapped: Wrapped) -> SecretBytes:
         """See KeyService."""
         self._refresh()
         kek = self._require(slot.owner, wrapped.kek_version)
@@ -135,7 +136,7 @@ class LocalKms:
 
     def _add(self, owner: Owner, rows: Sequence[Row]) -> None:
         version = 1 + max((row.version for row in rows if row.owner == owner), default=0)
-        kek, nonce = self._entropy(KEY_SIZE), self._entropy(NONCE_SIZE)
+        kek, nonce = SecretBytes(self._entropy(KEY_SIZE)), self._entropy(NONCE_SIZE)
         sealed = nonce + self._seal.encrypt(nonce, kek, _kek_aad(owner, version))
         self._file.replace([*rows, Row(owner, version, sealed)])
         self._read()
@@ -167,8 +168,8 @@ class LocalKms:
             ) from None
 
 
-def _open(key: Xaes256Gcm, sealed: bytes, aad: bytes) -> bytes:
-    return key.decrypt(sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], aad)
+def _open(key: Xaes256Gcm, sealed: bytes, aad: bytes) -> SecretBytes:
+    return SecretBytes(key.decrypt(sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], aad))
 
 
 def _kek_aad(owner: Owner, version: int) -> bytes:

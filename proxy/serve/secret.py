@@ -7,6 +7,8 @@ import re
 import stat
 from pathlib import Path
 
+from proxy.crypto.secret_bytes import SecretBytes
+
 REFERENCE = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:[^\0]{1,1024})", re.ASCII)
 _MAX = 8192
 
@@ -15,7 +17,7 @@ class SecretError(Exception):
     """A reference that leads nowhere. Says the reference, never what stands there."""
 
 
-def resolve(reference: str, base: Path) -> bytes:
+def resolve(reference: str, base: Path) -> SecretBytes:
     """The bytes behind `reference`, without a final line feed. Paths are relative to `base`.
 
     Raises SecretError: not a reference, nothing there, empty, too long, readable by everybody.
@@ -26,7 +28,7 @@ def resolve(reference: str, base: Path) -> bytes:
     value = _from_environment(name) if kind == "env" else _from_file(base / name, name)
     if not value or len(value) > _MAX:
         raise SecretError(f"{reference} is empty or too long")
-    return value
+    return SecretBytes(value)
 
 
 def _from_environment(name: str) -> bytes:

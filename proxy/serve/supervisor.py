@@ -25,6 +25,7 @@ from proxy.serve import selfcheck
 from proxy.serve.assemble import Loaded, load, new_deliveries, remembered
 from proxy.serve.certificates import CertificateError, days_left, load_chain
 from proxy.serve.channel import Channel, Message
+from proxy.serve.memory import exposed_swap
 from proxy.serve.settings import Settings, load_settings
 from proxy.serve.sockets import ListenError, bind_listeners, close_all_but, listen, open_descriptors
 from proxy.serve.worker import run_worker
@@ -80,6 +81,8 @@ class Supervisor:
     async def run(self) -> int:
         """Returns the exit code: 0 after a drain, 1 if workers cannot live."""
         self.log.write(20, "starting", workers=self.amount, revision=self.loaded.settings.digest)
+        for name in exposed_swap():
+            self.log.write(30, "swap_not_encrypted", path=name)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self.reap)
         for number in (signal.SIGTERM, signal.SIGINT):
