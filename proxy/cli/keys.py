@@ -13,7 +13,7 @@ import click
 from proxy.cli.deployment import AS_JSON, CONFIG, explained, settings_of
 from proxy.crypto.data_key import Purpose
 from proxy.kms.administration import init_keys, list_keys, rotate_keys
-from proxy.kms.keyring_file import Entry
+from proxy.kms.keyring_format import Entry
 from proxy.serve.memory import close_memory
 
 _COLUMNS = ("ID", "TENANT", "REGION", "GROUP", "PURPOSE", "STATE", "CREATED", "ACTIVATED", "RETIRED", "KEK")

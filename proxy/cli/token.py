@@ -21,7 +21,7 @@ from proxy.cli.policy_table import shown
 from proxy.crypto.field_token import MAX_TOKEN, Scope, TokenError, open_token, parse
 from proxy.crypto.token_anatomy import Anatomy, dissect
 from proxy.kms.administration import list_keys, open_keyring
-from proxy.kms.keyring_file import USABLE, Entry
+from proxy.kms.keyring_format import USABLE, Entry
 from proxy.serve.memory import close_memory
 
 if TYPE_CHECKING:

@@ -9,11 +9,19 @@ from pathlib import Path
 from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose
 from proxy.crypto.secret_bytes import SecretBytes
 from proxy.kms.keyring import Keyring, open_keys
-from proxy.kms.keyring_file import Entry, KeyringFile, KeyState
+from proxy.kms.keyring_file import KeyringFile
+from proxy.kms.keyring_format import Entry, KeyState
 from proxy.kms.local import LocalKms
 from proxy.kms.private_file import make_private_directory
 from proxy.kms.service import KeysError, KeyService, Slot
+from proxy.kms.service_set import ServiceSet
+from proxy.kms.tag_key import TagKeys
 from proxy.ports import Entropy, Owner
+
+
+def keyring_file(state: Path, kms: LocalKms, entropy: Entropy) -> KeyringFile:
+    """The keyring beside the embedded key service."""
+    return KeyringFile(state, TagKeys(ServiceSet(kms), entropy, kms.tag_key))
 
 
 def init_keys(
@@ -36,19 +44,19 @@ def init_keys(
         made.extend(_new_entry(kms, slot, now, entropy) for slot in missing)
         return (*entries, *made)
 
-    KeyringFile(state, kms.tag_key).change(edit)
+    keyring_file(state, kms, entropy).change(edit)
     return made
 
 
 def open_keyring(state: Path, unlock: bytes, entropy: Entropy) -> Keyring:
     """The keyring of `state` in use, on the embedded key service. Raises KeysError, KeyMismatchError."""
     kms = LocalKms(state, unlock, entropy)
-    return Keyring(KeyringFile(state, kms.tag_key), kms)
+    return Keyring(keyring_file(state, kms, entropy), kms)
 
 
 def list_keys(state: Path, unlock: bytes, entropy: Entropy) -> list[Entry]:
     """All entries by tenant, region, group, purpose, age. Raises KeysError."""
-    entries = KeyringFile(state, LocalKms(state, unlock, entropy).tag_key).read()
+    entries = keyring_file(state, LocalKms(state, unlock, entropy), entropy).read()
     return sorted(entries, key=lambda entry: (*_names(entry.slot), entry.created, entry.id))
 
 
@@ -78,7 +86,7 @@ def rotate_keys(
         made.extend(_new_entry(kms, entry.slot, now, entropy) for entry in old)
         return (*(_retired(entry, now) if entry in old else entry for entry in entries), *made)
 
-    KeyringFile(state, kms.tag_key).change(edit)
+    keyring_file(state, kms, entropy).change(edit)
     return made
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy.crypto.data_key import DataKey, Purpose
-from proxy.kms.keyring_file import USABLE, Entry, KeyringFile, KeyState
+from proxy.kms.keyring_file import KeyringFile
+from proxy.kms.keyring_format import USABLE, Entry, KeyState
 from proxy.kms.service import KeyService
 from proxy.ports import Owner
 from proxy.refusal import Refusal

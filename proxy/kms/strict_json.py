@@ -42,6 +42,10 @@ class Record:
             raise MalformedError(f"not an object with exactly the members {', '.join(sorted(names))}")
         self._members = value
 
+    def any(self, name: str) -> object:
+        """Whatever is there."""
+        return self._members[name]
+
     def text(self, name: str, pattern: re.Pattern[str]) -> str:
         """A string that `pattern` matches whole."""
         value = self._members[name]

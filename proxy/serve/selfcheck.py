@@ -12,7 +12,7 @@ from proxy.crypto.data_key import Purpose, hkdf
 from proxy.crypto.ff1 import Alphabet, Ff1
 from proxy.crypto.xaes import Xaes256Gcm
 from proxy.edge.listener_settings import KeyPair
-from proxy.kms.keyring_file import KeyState
+from proxy.kms.keyring_format import KeyState
 from proxy.serve.assemble import Loaded
 from proxy.serve.certificates import CertificateError, check_chain, load_chain
 from proxy.serve.settings import Settings

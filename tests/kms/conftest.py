@@ -2,13 +2,14 @@
 
 import secrets
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.crypto.data_key import Purpose
 from proxy.kms.administration import init_keys
 from proxy.kms.local import LocalKms
-from proxy.kms.service import Slot
+from proxy.kms.service import KeyService, Slot, Wrapped
 from proxy.ports import Owner
 
 ACME = Owner("acme", "in")
@@ -17,6 +18,29 @@ DATA = Slot(ACME, "follower", Purpose.DATA)
 LOOKUP = Slot(ACME, "follower", Purpose.LOOKUP)
 FOREIGN = Slot(OTHER, "follower", Purpose.DATA)
 NOW = 1_800_000_000.5
+
+
+class Swapping:
+    """A key service that opens every wrapped DEK and hands out another."""
+
+    def __init__(self, kms: KeyService) -> None:
+        self._kms = kms
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kms, name)
+
+    def unwrap(self, slot: Slot, wrapped: Wrapped) -> bytes:
+        return bytes(reversed(self._kms.unwrap(slot, wrapped)))
+
+
+class Counting(Swapping):
+    """A key service that counts what it is asked to unwrap."""
+
+    unwrapped = 0
+
+    def unwrap(self, slot: Slot, wrapped: Wrapped) -> bytes:
+        self.unwrapped += 1
+        return self._kms.unwrap(slot, wrapped)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Usage: python -m tests.kms.killed_writer STATE_DIRECTORY ROUNDS. Prints what it 
 import json
 import os
 import random
+import secrets
 import signal
 import sys
 import time
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from proxy.crypto.data_key import Purpose
-from proxy.kms.keyring_file import Entry, KeyringFile, KeyState
+from proxy.kms.administration import keyring_file
+from proxy.kms.keyring_file import KeyringFile
+from proxy.kms.keyring_format import Entry, KeyState
+from proxy.kms.local import LocalKms
 from proxy.kms.service import Slot, Wrapped
 from proxy.ports import Owner
 
-TAG_KEY = bytes(range(32))
 SYSTEM_CALLS = ("open", "write", "fsync", "rename", "unlink", "close")
 SLOT = Slot(Owner("acme", "in"), "follower", Purpose.DATA)
 
@@ -117,7 +120,8 @@ def at_any_moment(file: KeyringFile, rounds: int) -> dict[str, int]:
 
 
 def main() -> None:
-    file = KeyringFile(Path(sys.argv[1]), TAG_KEY)
+    state = Path(sys.argv[1])
+    file = keyring_file(state, LocalKms(state, secrets.token_bytes(32), secrets.token_bytes), secrets.token_bytes)
     write(file, 1)
     print(json.dumps({"calls": at_every_call(file), "moments": at_any_moment(file, int(sys.argv[2]))}))
 

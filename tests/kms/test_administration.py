@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from proxy.crypto.data_key import Purpose
-from proxy.kms.administration import init_keys, list_keys, open_keyring, rotate_keys
-from proxy.kms.keyring_file import KeyringFile, KeyState
+from proxy.kms.administration import init_keys, keyring_file, list_keys, open_keyring, rotate_keys
+from proxy.kms.keyring_format import KeyState
 from proxy.kms.local import LocalKms
 from proxy.kms.service import KeysError, Slot
 from proxy.ports import Owner
@@ -68,7 +68,7 @@ def test_nothing_is_added_to_a_keyring_that_does_not_open(filled: Path, unlock: 
 
 
 def test_one_key_that_does_not_open_stops_every_change(filled: Path, unlock: bytes) -> None:
-    file = KeyringFile(filled, LocalKms(filled, unlock, RANDOM).tag_key)
+    file = keyring_file(filled, LocalKms(filled, unlock, RANDOM), RANDOM)
     *others, last = file.read()
     file.change(lambda _: (*others, replace(last, wrapped=replace(last.wrapped, sealed=bytes(72)))))
     before = files(filled)
@@ -80,7 +80,7 @@ def test_one_key_that_does_not_open_stops_every_change(filled: Path, unlock: byt
 
 
 def test_a_disabled_lookup_key_is_not_replaced_and_a_disabled_data_key_is(filled: Path, unlock: bytes) -> None:
-    file = KeyringFile(filled, LocalKms(filled, unlock, RANDOM).tag_key)
+    file = keyring_file(filled, LocalKms(filled, unlock, RANDOM), RANDOM)
     file.change(lambda entries: tuple(replace(entry, state=KeyState.DISABLED, retired=5) for entry in entries))
     assert [entry.slot for entry in init_keys(filled, unlock, [DATA, LOOKUP], NOW, RANDOM)] == [DATA]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from proxy.crypto.data_key import DataKey, KeyMismatchError, Purpose
-from proxy.kms.administration import init_keys, rotate_keys
+from proxy.kms.administration import init_keys, keyring_file, rotate_keys
 from proxy.kms.keyring import Keyring
-from proxy.kms.keyring_file import Entry, KeyringFile, KeyState
+from proxy.kms.keyring_file import KeyringFile
+from proxy.kms.keyring_format import Entry, KeyState
 from proxy.kms.local import LocalKms
 from proxy.kms.service import KeysError, Slot, Wrapped
 from proxy.ports import Keys, Owner
@@ -25,7 +26,7 @@ def kms(filled: Path, unlock: bytes) -> LocalKms:
 
 @pytest.fixture
 def file(filled: Path, kms: LocalKms) -> KeyringFile:
-    return KeyringFile(filled, kms.tag_key)
+    return keyring_file(filled, kms, secrets.token_bytes)
 
 
 def only(file: KeyringFile, slot: Slot) -> Entry:

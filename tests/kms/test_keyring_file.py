@@ -1,27 +1,38 @@
 """The keyring file: what it keeps comes back, everything else is refused, and no death of a writer tears it."""
 
+import hmac
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from proxy.kms.keyring_file import Entry, KeyringFile, KeyState
+from proxy.crypto.data_key import KeyMismatchError
+from proxy.kms.administration import keyring_file
+from proxy.kms.keyring_file import KeyringFile
+from proxy.kms.keyring_format import Document, Entry, KeyState, encode, tagged_text
+from proxy.kms.local import LocalKms
 from proxy.kms.service import KeysError, Slot, Wrapped
+from proxy.kms.service_set import ServiceSet
+from proxy.kms.tag_key import TagKeys
+from proxy.kms.transitions import counted
 from proxy.ports import Owner
-from tests.kms.conftest import DATA, FOREIGN, LOOKUP
+from tests.kms.conftest import DATA, FOREIGN, LOOKUP, Counting, Swapping
 
 TAG_KEY = bytes(range(32))
+RANDOM = secrets.token_bytes
 
 
 def entry(number: int, slot: Slot = DATA, state: KeyState = KeyState.ACTIVE, *times: int | None) -> Entry:
     sealed = b"" if state is KeyState.DESTROYED else bytes(72)
     created, activated, retired = (*(times or (1, 2)), None)[:3]
-    return Entry(slot, Wrapped(number.to_bytes(16, "big"), "local", 1, sealed), state, created or 0, activated, retired)
+    wrapped = Wrapped(number.to_bytes(16, "big"), "local", 1, sealed)
+    return Entry(slot, wrapped, state, created or 0, activated, retired, number, 10 * number)
 
 
 ALL = (
@@ -34,14 +45,22 @@ ALL = (
     entry(7, DATA, KeyState.DISABLED, 1, None, 3),
     entry(8, DATA, KeyState.DISABLED, 1, 2, 3),
     entry(9, DATA, KeyState.DESTROYED, 1, 2, 3),
+    entry(10, LOOKUP, KeyState.RETIRING, 1, 2, None),
+    entry(11, LOOKUP, KeyState.RETIRING, 1, 2, 3),
+    replace(entry(12, FOREIGN), wrapped=Wrapped(bytes(32), "vault", 3, b"vault:v1:x"), state=KeyState.DISABLED),
 )
 
 
 @pytest.fixture
-def file(state: Path) -> KeyringFile:
-    file = KeyringFile(state, TAG_KEY)
-    file.change(lambda _: ALL)
-    return file
+def empty(state: Path, kms: LocalKms) -> KeyringFile:
+    """Not written yet; the key of its tag is TAG_KEY."""
+    return keyring_file(state, kms, lambda count: TAG_KEY[:count])
+
+
+@pytest.fixture
+def file(empty: KeyringFile) -> KeyringFile:
+    empty.change(lambda _: ALL)
+    return empty
 
 
 def document(state: Path) -> dict[str, Any]:
@@ -56,12 +75,11 @@ def test_every_state_comes_back_as_it_was(file: KeyringFile) -> None:
     assert file.read() == ALL
 
 
-def test_without_a_file_reading_names_the_command_and_changing_starts_from_nothing(state: Path) -> None:
-    file = KeyringFile(state, TAG_KEY)
+def test_without_a_file_reading_names_the_command_and_changing_starts_from_nothing(empty: KeyringFile) -> None:
     with pytest.raises(KeysError, match="wxgate keys init"):
-        file.read()
-    file.change(lambda entries: (*entries, entry(1)))
-    assert file.read() == (entry(1),)
+        empty.read()
+    empty.change(lambda entries: (*entries, entry(1)))
+    assert empty.read() == (entry(1),)
 
 
 def test_a_change_that_changes_nothing_writes_nothing(file: KeyringFile, state: Path) -> None:
@@ -101,6 +119,13 @@ TAMPERED: list[Edit] = [
     lambda d: d["entries"][0].update(kek_version=2),
     lambda d: d["entries"][0].update(wrapped="AAAA"),
     lambda d: d["entries"][0].update(id="ff" * 16),
+    lambda d: d["entries"][0].update(service="vault"),
+    lambda d: d["entries"][0].update(uses=8),
+    lambda d: d["entries"][0].update(bytes=0),
+    lambda d: d.update(revision=2),
+    lambda d: d["tag_key"].update(region="au"),
+    lambda d: d["tag_key"].update(kek_version=2),
+    lambda d: d["tag_key"].update(service="other"),
     lambda d: d.update(tag="0" * 64),
 ]
 
@@ -115,13 +140,62 @@ def test_an_edit_breaks_the_tag(file: KeyringFile, state: Path, edit: Edit) -> N
             use()
 
 
-def test_another_tag_key_is_refused(file: KeyringFile, state: Path) -> None:
-    with pytest.raises(KeysError, match="unlock key is another one"):
-        KeyringFile(state, bytes(32)).read()
+def test_a_tag_key_that_is_another_one_is_refused(file: KeyringFile, state: Path, kms: LocalKms) -> None:
+    other = file.document().tag_key
+    assert other is not None
+    with pytest.raises(KeyMismatchError, match="does not match key id"):
+        keyring_file(state, cast(LocalKms, Swapping(kms)), RANDOM).read()
+    with pytest.raises(KeysError, match="KEK does not open"):
+        keyring_file(state, LocalKms(state, RANDOM(32), RANDOM), RANDOM).read()
+
+
+def test_the_tag_key_is_unwrapped_once(file: KeyringFile, state: Path, kms: LocalKms) -> None:
+    counting = Counting(kms)
+    again = keyring_file(state, cast(LocalKms, counting), RANDOM)
+    for _ in range(3):
+        assert again.read() == ALL
+    again.change(lambda entries: entries[1:])
+    assert again.read() == ALL[1:] and counting.unwrapped == 1
+
+
+def test_revisions_count_changes_but_not_counts(file: KeyringFile) -> None:
+    assert file.document().revision == 1
+    file.change(lambda entries: counted(entries, {ALL[0].id: (5, 50)}))
+    assert (file.document().revision, file.read()[0].uses) == (1, 5)
+    file.change(lambda entries: entries[:-1])
+    assert file.document().revision == 2
+    file.change_document(lambda document: replace(document, revision=9))
+    assert file.document().revision == 9
+
+
+def test_format_1_is_read_and_written_as_format_2(state: Path, kms: LocalKms) -> None:
+    plain = tuple(replace(each, uses=0, size=0) for each in ALL[:-1])
+    old = Document(plain)
+    tag = hmac.new(kms.tag_key, tagged_text(old), "sha256").hexdigest()
+    (state / "keyring.json").write_bytes(encode(old, tag))
+    (state / "keyring.json").chmod(0o600)
+    file = keyring_file(state, kms, RANDOM)
+    assert document(state)["version"] == 1 and file.read() == plain
+    file.change(lambda entries: counted(entries, {ALL[0].id: (5, 50)}))
+    found = document(state)
+    assert (found["version"], found["revision"], found["entries"][0]["service"]) == (2, 1, "local")
+    assert keyring_file(state, kms, RANDOM).read() == (replace(plain[0], uses=5, size=50), *plain[1:])
+    (state / "keyring.json").write_bytes(encode(old, "0" * 64))
+    with pytest.raises(KeysError, match="integrity tag"):
+        file.read()
+    with pytest.raises(KeysError, match="format 1"):
+        KeyringFile(state, TagKeys(ServiceSet(kms), RANDOM)).read()
 
 
 DAMAGED: list[Edit] = [
-    lambda d: d.update(version=2),
+    lambda d: d.update(version=3),
+    lambda d: d.update(version=1),
+    lambda d: d.update(revision=0),
+    lambda d: d.pop("tag_key"),
+    lambda d: d["tag_key"].update(more=1),
+    lambda d: d["tag_key"].update(id="0" * 31),
+    lambda d: d["tag_key"].update(region="IN"),
+    lambda d: d["entries"][1].update(state="retiring", purpose="data"),
     lambda d: d.update(more=1),
     lambda d: d.pop("tag"),
     lambda d: d.update(tag="A" * 64),
@@ -137,7 +211,7 @@ DAMAGED: list[Edit] = [
             *({"activated": "1"}, {"activated": None}, {"retired": 3}, {"kek_version": 0}, {"wrapped": ""}),
             *({"wrapped": "AA"}, {"wrapped": "A" * 10_000}, {"more": 1}, {"state": "destroyed"}),
             *({"state": "retiring"}, {"state": "retiring", "retired": 1, "activated": None}),
-            *({"state": "pending", "retired": 1},),
+            *({"state": "pending", "retired": 1}, {"uses": -1}, {"bytes": 1.5}, {"uses": None}, {"service": ""}),
         )
     ),
 ]
@@ -159,8 +233,8 @@ def test_other_than_strict_json_is_refused(file: KeyringFile, state: Path, data:
         file.read()
 
 
-def test_cuts_and_flipped_bits_are_refused(state: Path) -> None:
-    file = KeyringFile(state, TAG_KEY)
+def test_cuts_and_flipped_bits_are_refused(state: Path, empty: KeyringFile) -> None:
+    file = empty
     file.change(lambda _: (entry(1),))
     whole = (state / "keyring.json").read_bytes()
     places = range(0, len(whole) - 1, 5)
@@ -189,8 +263,8 @@ def test_the_tag_is_as_documented(file: KeyringFile, state: Path) -> None:
     given = found.pop("tag")
     text = json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
     openssl = ["openssl", "dgst", "-sha256", "-mac", "HMAC", "-macopt", f"hexkey:{TAG_KEY.hex()}"]
-    counted = subprocess.run(openssl, input=text, capture_output=True, check=True).stdout
-    assert counted.decode().split()[-1] == given
+    answer = subprocess.run(openssl, input=text, capture_output=True, check=True).stdout
+    assert answer.decode().split()[-1] == given
 
 
 def test_killed_writers_leave_the_old_or_the_new_file(state: Path) -> None:

@@ -1,0 +1,55 @@
+"""The key of the keyring's integrity tag: it stands in the keyring itself, wrapped under the gateway's own KEK."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import replace
+
+from proxy.crypto.data_key import DEK_SIZE, KeyMismatchError, Purpose, key_id_of
+from proxy.kms.keyring_format import Document
+from proxy.kms.service import KeysError, Slot, gateway_owner
+from proxy.kms.service_set import ServiceSet
+from proxy.ports import Entropy
+
+
+def tag_slot(region: str) -> Slot:
+    """What a wrapped tag key is bound to. `region`: the gateway's."""
+    return Slot(gateway_owner(region), "keyring", Purpose.DATA)
+
+
+class TagKeys:
+    """Makes and unwraps tag keys; one that was unwrapped once is kept, so that reading again asks no key service."""
+
+    def __init__(self, services: ServiceSet, entropy: Entropy, old: bytes = b"") -> None:
+        """`old`: the tag key of format 1, derived from the unlock key; empty if there is no unlock key."""
+        self._services, self._entropy, self._old = services, entropy, old
+        self._known: dict[bytes, bytes] = {}
+
+    def of(self, document: Document) -> bytes:
+        """The tag key of `document`. Raises KeysError, KeyMismatchError if the key service gives another."""
+        wrapped = document.tag_key
+        if wrapped is None:
+            if not self._old:
+                raise KeysError("keyring.json has format 1, which only the embedded key service can read")
+            return self._old
+        if wrapped.key_id not in self._known:
+            key = self._services.named(wrapped.service).unwrap(tag_slot(document.region), wrapped)
+            if not hmac.compare_digest(key_id_of(key), wrapped.key_id):
+                raise KeyMismatchError(f"the keyring's tag key does not match key id {wrapped.key_id.hex()}")
+            self._known[wrapped.key_id] = key
+        return self._known[wrapped.key_id]
+
+    def made_for(self, document: Document) -> Document:
+        """`document` with a tag key: its own, or a new one, of its first entry's region, if it has none.
+
+        Raises KeysError.
+        """
+        if document.tag_key is not None:
+            return document
+        if not document.entries:
+            raise KeysError("an empty keyring is not kept")
+        region = document.entries[0].slot.owner.region
+        slot, key = tag_slot(region), self._entropy(DEK_SIZE)
+        service = self._services.of(slot.owner)
+        service.create_kek(slot.owner)
+        return replace(document, tag_key=service.wrap(slot, key), region=region)
