@@ -22,6 +22,8 @@ from proxy.crypto.xaes import Xaes256Gcm
 
 DEK_SIZE = 32
 KEY_ID_SIZE = 16
+# Of customer-brought keys.
+BROUGHT_KEY_ID_SIZE = 32
 
 
 class Purpose(enum.Enum):
@@ -47,19 +49,21 @@ def hkdf(key: bytes, info: bytes, length: int) -> SecretBytes:
     return SecretBytes(HKDF(SHA256(), length, None, info).derive(key))
 
 
-def key_id_of(dek: bytes) -> bytes:
-    """The 16-byte key id of a DEK, which is also the commitment to it."""
-    return bytes(hkdf(dek, b"wxgate/1 key id", KEY_ID_SIZE))
+def key_id_of(dek: bytes, size: int = KEY_ID_SIZE) -> bytes:
+    """The key id of a DEK, which is also the commitment to it: 16 bytes, or 32 with customer-brought keys."""
+    return bytes(hkdf(dek, b"wxgate/1 key id", size))
 
 
 class DataKey:
     """A usable DEK. `str` and `repr` show its id and purpose only, `vars` names and no key bytes."""
 
     def __init__(self, dek: bytes, purpose: Purpose, expected_id: bytes | None = None) -> None:
-        """`dek`: 32 bytes. ValueError for another length, KeyMismatchError if its id is not `expected_id`."""
+        """`dek`: 32 bytes. `expected_id`: of 16 or 32 bytes; None: nothing to compare, and its id of 16. ValueError
+        for another length of `dek`, KeyMismatchError if its id is not `expected_id`."""
         if len(dek) != DEK_SIZE:
             raise ValueError("a DEK has 32 bytes")
-        self.id = key_id_of(dek)
+        brought = expected_id is not None and len(expected_id) == BROUGHT_KEY_ID_SIZE
+        self.id = key_id_of(dek, BROUGHT_KEY_ID_SIZE if brought else KEY_ID_SIZE)
         self.purpose = purpose
         if expected_id is not None and not hmac.compare_digest(self.id, expected_id):
             raise KeyMismatchError(f"a data key does not match key id {expected_id.hex()}")

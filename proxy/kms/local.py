@@ -1,11 +1,8 @@
-"""The embedded key service: KEKs in one file, each sealed under the unlock key. docs/spec/keyring.md is normative."""
+"""The embedded key service: KEKs in one file, sealed under an unlock key or a passphrase. docs/spec/keyring.md is
+normative."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,77 +12,58 @@ from proxy.crypto.associated_data import items
 from proxy.crypto.data_key import hkdf, key_id_of
 from proxy.crypto.secret_bytes import SecretBytes
 from proxy.crypto.xaes import KEY_SIZE, NONCE_SIZE, Xaes256Gcm
-from proxy.kms.kek_file import FILE, KekFile, Row
+from proxy.kms.kek_file import FILE, KekFile, Keks, Row
 from proxy.kms.service import Destroyed, KeysError, Slot, Wrapped, context
+from proxy.kms.unlock import Stretching, Unlock, UnlockKey
 from proxy.ports import Entropy, Owner
-
-_HEX = re.compile(rb"[0-9A-Fa-f]{64}")
-# 32 random bytes have fewer distinct ones, or are all printable, once in more than 10^13 keys.
-_MIN_DISTINCT = 12
-
-
-def unlock_key(value: bytes) -> SecretBytes:
-    """The 32 bytes of an unlock key given raw, as 64 hex digits or in base64 (white space around the text is
-    dropped). KeysError for anything else, a pass phrase or a placeholder among them."""
-    key = SecretBytes(value if len(value) == KEY_SIZE else _unlock_text(value.strip()))
-    if len(key) != KEY_SIZE or len(set(key)) < _MIN_DISTINCT or all(0x20 <= byte < 0x7F for byte in key):
-        raise KeysError(
-            "unlock key: not 32 random bytes, raw, in hex or in base64; make one with `openssl rand -hex 32`, and "
-            "keep a copy: without it nothing can be decrypted"
-        )
-    return key
-
-
-def _unlock_text(text: bytes) -> bytes:
-    if _HEX.fullmatch(text):
-        return bytes.fromhex(text.decode())
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        return b""
 
 
 class LocalKms:
     """A KeyService on `<state>/kek.json`. Holds the opened KEKs; `str` and `repr` show the file's name only."""
 
-    def __init__(self, state: Path, unlock: bytes, entropy: Entropy, name: str = "local") -> None:
-        """`state`: an existing directory (0700). `unlock`: see `unlock_key`. Reads no file yet. Raises KeysError."""
-        secret = unlock_key(unlock)
+    def __init__(self, state: Path, unlock: bytes | Unlock, entropy: Entropy, name: str = "local") -> None:
+        """`state`: an existing directory (0700). `unlock`: bytes are an unlock key. Reads no file yet.
+
+        Raises KeysError.
+        """
         self.name = name
+        self._unlock = UnlockKey(unlock) if isinstance(unlock, bytes) else unlock
         self._file = KekFile(state)
-        self._seal = Xaes256Gcm(hkdf(secret, b"wxgate/1 kek seal", KEY_SIZE))
         self._entropy = entropy
         self._keks: dict[tuple[Owner, int], Xaes256Gcm] = {}
         self._read_at: tuple[int, ...] | None = None
-        # For the integrity tag of the keyring beside it.
-        self.tag_key = hkdf(secret, b"wxgate/1 keyring tag", 32)
 
     def __repr__(self) -> str:
         return f"LocalKms({self._file.path})"
+
+    @property
+    def tag_key(self) -> bytes:
+        """Keyed the integrity tag of keyrings of format 1, which knew unlock keys only. Raises KeysError."""
+        return self._derived(None, b"wxgate/1 keyring tag")
 
     def create_kek(self, owner: Owner) -> int:
         """See KeyService. The new KEK is on the disk, and was read back, when this returns."""
         with self._file.locked():
             # Opened first: a KEK sealed under another unlock key than its neighbours would be found out too late.
-            rows = self._read()
+            keks = self._read()
             if not self._newest(owner):
-                self._add(owner, rows)
+                self._add(owner, keks)
             return self._newest(owner)
 
     def rotate_kek(self, owner: Owner) -> int:
         """See KeyService; on the disk as after `create_kek`."""
         with self._file.locked():
-            rows = self._read()
+            keks = self._read()
             self._require(owner, self._newest(owner))
-            self._add(owner, rows)
+            self._add(owner, keks)
             return self._newest(owner)
 
-    def wrap(self, slot: Slot, dek: bytes) -> Wrapped:
+    def wrap(self, slot: Slot, dek: bytes, key_id: bytes | None = None) -> Wrapped:
         """See KeyService."""
         self._refresh()
         version = self._newest(slot.owner)
         kek = self._require(slot.owner, version)
-        key_id, nonce = key_id_of(dek), self._entropy(NONCE_SIZE)
+        key_id, nonce = key_id or key_id_of(dek), self._entropy(NONCE_SIZE)
         return Wrapped(key_id, self.name, version, nonce + kek.encrypt(nonce, dek, context(slot, key_id)))
 
     def unwrap(self, slot: Slot, wrapped: Wrapped) -> SecretBytes:
@@ -103,16 +81,17 @@ class LocalKms:
     def rewrap(self, slot: Slot, wrapped: Wrapped) -> Wrapped:
         """See KeyService."""
         dek = self.unwrap(slot, wrapped)
-        return wrapped if wrapped.kek_version == self._newest(slot.owner) else self.wrap(slot, dek)
+        return wrapped if wrapped.kek_version == self._newest(slot.owner) else self.wrap(slot, dek, wrapped.key_id)
 
     def destroy_kek(self, owner: Owner) -> Destroyed:
         """See KeyService. A copy of the file made before, with the unlock key, still opens everything."""
         with self._file.locked():
-            rows = self._read()
-            versions = [row.version for row in rows if row.owner == owner]
+            keks = self._read()
+            versions = [row.version for row in keks.rows if row.owner == owner]
             if not versions:
                 self._require(owner, 0)
-            self._file.replace([replace(row, sealed=b"") if row.owner == owner else row for row in rows])
+            rows = [replace(row, sealed=b"") if row.owner == owner else row for row in keks.rows]
+            self._file.replace(Keks(keks.stretching, rows))
             self._read()
         numbers = ", ".join(map(str, versions))
         return Destroyed(f"removed version {numbers} of {owner.tenant}/{owner.region} from {FILE}")
@@ -126,20 +105,27 @@ class LocalKms:
         if self._read_at is None or self._file.stamp() != self._read_at:
             self._read()
 
-    def _read(self) -> list[Row]:
-        """Opens every KEK in the file; its rows."""
+    def _read(self) -> Keks:
+        """Opens every KEK in the file; what the file holds."""
         read_at = self._file.stamp()  # before the content: a change in between is then seen the next time
-        rows = self._file.read()
-        self._keks = self._opened(rows)
+        keks = self._file.read()
+        self._keks = self._opened(keks)
         self._read_at = read_at
-        return rows
+        return keks
 
-    def _add(self, owner: Owner, rows: Sequence[Row]) -> None:
-        version = 1 + max((row.version for row in rows if row.owner == owner), default=0)
+    def _add(self, owner: Owner, keks: Keks) -> None:
+        version = 1 + max((row.version for row in keks.rows if row.owner == owner), default=0)
+        stretching = keks.stretching if keks.rows else self._unlock.stretching(self._entropy)
         kek, nonce = SecretBytes(self._entropy(KEY_SIZE)), self._entropy(NONCE_SIZE)
-        sealed = nonce + self._seal.encrypt(nonce, kek, _kek_aad(owner, version))
-        self._file.replace([*rows, Row(owner, version, sealed)])
+        sealed = nonce + self._seal(stretching).encrypt(nonce, kek, _kek_aad(owner, version))
+        self._file.replace(Keks(stretching, [*keks.rows, Row(owner, version, sealed)]))
         self._read()
+
+    def _seal(self, stretching: Stretching | None) -> Xaes256Gcm:
+        return Xaes256Gcm(self._derived(stretching, b"wxgate/1 kek seal"))
+
+    def _derived(self, stretching: Stretching | None, use: bytes) -> SecretBytes:
+        return hkdf(self._unlock.secret(stretching), use, KEY_SIZE)
 
     def _require(self, owner: Owner, version: int) -> Xaes256Gcm:
         kek = self._keks.get((owner, version))
@@ -154,11 +140,14 @@ class LocalKms:
     def _newest(self, owner: Owner) -> int:
         return max((version for of, version in self._keks if of == owner), default=0)
 
-    def _opened(self, rows: Sequence[Row]) -> dict[tuple[Owner, int], Xaes256Gcm]:
+    def _opened(self, keks: Keks) -> dict[tuple[Owner, int], Xaes256Gcm]:
+        if not keks.rows:
+            return {}
+        seal = self._seal(keks.stretching)
         try:
             return {
-                (row.owner, row.version): Xaes256Gcm(_open(self._seal, row.sealed, _kek_aad(row.owner, row.version)))
-                for row in rows
+                (row.owner, row.version): Xaes256Gcm(_open(seal, row.sealed, _kek_aad(row.owner, row.version)))
+                for row in keks.rows
                 if row.sealed
             }
         except (InvalidTag, ValueError):

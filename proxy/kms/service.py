@@ -91,8 +91,9 @@ class KeyService(Protocol):
         """Makes a new version of the KEK of `owner`; it. Older versions still unwrap."""
         ...
 
-    def wrap(self, slot: Slot, dek: bytes) -> Wrapped:
-        """`dek`, 32 bytes, under the newest KEK of the slot's owner."""
+    def wrap(self, slot: Slot, dek: bytes, key_id: bytes | None = None) -> Wrapped:
+        """`dek`, 32 bytes, under the newest KEK of the slot's owner. `key_id`: the id it is to have; None: the one
+        that new DEKs of this owner have."""
         ...
 
     def unwrap(self, slot: Slot, wrapped: Wrapped) -> bytes:

@@ -4,34 +4,89 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from proxy.kms.service import KeysError, KeyService
+from proxy.crypto.data_key import BROUGHT_KEY_ID_SIZE, key_id_of
+from proxy.kms.service import Destroyed, KeysError, KeyService, Slot, Wrapped
 from proxy.ports import Owner
 
 
 class ServiceSet:
-    """Every service that is configured, by name. `default` wraps for every tenant that has none of its own."""
+    """Every service that is configured; itself a KeyService that passes each question on. To wrap, to the tenant's own
+    service or to `default`; to unwrap, to the one that the wrapped DEK names, if that may be shown this owner's."""
 
     def __init__(
-        self, default: KeyService, tenants: Mapping[str, KeyService] | None = None, others: Iterable[KeyService] = ()
+        self,
+        default: KeyService,
+        tenants: Mapping[str, KeyService] | None = None,
+        others: Iterable[KeyService] = (),
+        *,
+        brought: Mapping[str, float | None] | None = None,
     ) -> None:
-        """`tenants`: the services of tenants that bring their own keys. `others`: those that only still unwrap, because
-        the keys move away from them."""
+        """`tenants`: the services of tenants that bring their own. `others`: those that only still unwrap, because the
+        keys move away from them. `brought`: tenants whose KEK is their own, in whatever service, with the seconds
+        that an unwrapped DEK of theirs may be kept (None: nothing is said of it)."""
         self.default = default
+        self.name = default.name
         self._tenants = dict(tenants or {})
-        self._by_name = {each.name: each for each in (*others, *self._tenants.values(), default)}
+        self._others = {each.name: each for each in others}
+        self._brought = dict.fromkeys(self._tenants) | dict(brought or {})
+
+    def __repr__(self) -> str:
+        return f"ServiceSet({', '.join(each.name for each in self)})"
 
     def __iter__(self) -> Iterator[KeyService]:
-        return iter(self._by_name.values())
+        yield from {
+            each.name: each for each in (self.default, *self._others.values(), *self._tenants.values())
+        }.values()
 
     def of(self, owner: Owner) -> KeyService:
         """The service that wraps for `owner`."""
         return self._tenants.get(owner.tenant, self.default)
 
-    def named(self, name: str) -> KeyService:
-        """The service that opens what says `name`. Raises KeysError if there is none of that name."""
-        try:
-            return self._by_name[name]
-        except KeyError:
+    def opener(self, slot: Slot, wrapped: Wrapped) -> KeyService:
+        """The service that opens `wrapped`. KeysError if it is not configured, or is another tenant's."""
+        owners = {**self._others, self.default.name: self.default, self.of(slot.owner).name: self.of(slot.owner)}
+        service = owners.get(wrapped.service)
+        if service is None:
             raise KeysError(
-                f"the keyring names a key service {name} that is not configured; add it to `keys:` in gateway.yaml"
-            ) from None
+                f'data key {wrapped.key_id.hex()} ({slot}): its key service "{wrapped.service}" is not configured for '
+                "this owner; name it under `former` in gateway.yaml until `wxgate keys rewrap` is done"
+            )
+        return service
+
+    def cache_age(self, owner: Owner) -> float | None:
+        """Seconds after which a DEK of `owner` must be unwrapped anew; None if nothing is said of it."""
+        return self._brought.get(owner.tenant)
+
+    def create_kek(self, owner: Owner) -> int:
+        """See KeyService."""
+        return self.of(owner).create_kek(owner)
+
+    def rotate_kek(self, owner: Owner) -> int:
+        """See KeyService."""
+        return self.of(owner).rotate_kek(owner)
+
+    def wrap(self, slot: Slot, dek: bytes, key_id: bytes | None = None) -> Wrapped:
+        """See KeyService. New DEKs of tenants who brought their own KEK get ids of 32 bytes."""
+        if key_id is None and slot.owner.tenant in self._brought:
+            key_id = key_id_of(dek, BROUGHT_KEY_ID_SIZE)
+        return self.of(slot.owner).wrap(slot, dek, key_id)
+
+    def unwrap(self, slot: Slot, wrapped: Wrapped) -> bytes:
+        """See KeyService."""
+        return self.opener(slot, wrapped).unwrap(slot, wrapped)
+
+    def rewrap(self, slot: Slot, wrapped: Wrapped) -> Wrapped:
+        """See KeyService. From a former service to the one in use the DEK passes through this process."""
+        now, then = self.of(slot.owner), self.opener(slot, wrapped)
+        if now is then:
+            return now.rewrap(slot, wrapped)
+        return now.wrap(slot, then.unwrap(slot, wrapped), wrapped.key_id)
+
+    def destroy_kek(self, owner: Owner) -> Destroyed:
+        """See KeyService. A KEK that a former service has stays there: move the keyring first, and destroy it there."""
+        return self.of(owner).destroy_kek(owner)
+
+    def check(self) -> None:
+        """See KeyService: all services."""
+        for service in self:
+            service.check()

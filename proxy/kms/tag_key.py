@@ -33,7 +33,7 @@ class TagKeys:
                 raise KeysError("keyring.json has format 1, which only the embedded key service can read")
             return self._old
         if wrapped.key_id not in self._known:
-            key = self._services.named(wrapped.service).unwrap(tag_slot(document.region), wrapped)
+            key = self._services.unwrap(tag_slot(document.region), wrapped)
             if not hmac.compare_digest(key_id_of(key), wrapped.key_id):
                 raise KeyMismatchError(f"the keyring's tag key does not match key id {wrapped.key_id.hex()}")
             self._known[wrapped.key_id] = key
@@ -50,6 +50,5 @@ class TagKeys:
             raise KeysError("an empty keyring is not kept")
         region = document.entries[0].slot.owner.region
         slot, key = tag_slot(region), self._entropy(DEK_SIZE)
-        service = self._services.of(slot.owner)
-        service.create_kek(slot.owner)
-        return replace(document, tag_key=service.wrap(slot, key), region=region)
+        self._services.create_kek(slot.owner)
+        return replace(document, tag_key=self._services.wrap(slot, key), region=region)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from proxy.edge.listener_settings import ListenerSettings
 from proxy.edge.upstream_settings import UpstreamSettings
+from proxy.kms.service_settings import KeySettings, LocalSettings
 from proxy.policy.rules import Policy
 from proxy.ports import Owner
 from proxy.route import Route
@@ -25,11 +26,11 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A gateway. Its repr is never logged: `unlock` and accounts hold secrets."""
+    """A gateway. Its repr is never logged: `keys` and accounts hold secrets."""
 
     file: Path
     state: Path
-    unlock: bytes
+    keys: KeySettings
     listeners: tuple[ListenerSettings, ...]
     upstreams: tuple[UpstreamSettings, ...]
     routes: tuple[Route, ...]
@@ -46,6 +47,12 @@ class Settings:
 
     def __repr__(self) -> str:
         return f"Settings({self.file})"
+
+    @property
+    def unlock(self) -> bytes:
+        """The unlock key of the embedded key service; empty with another."""
+        reach = self.keys.service.reach
+        return reach.unlock if isinstance(reach, LocalSettings) else b""
 
     @property
     def owners(self) -> list[Owner]:

@@ -14,6 +14,7 @@ from proxy.policy.rules import Direction, Policy
 from proxy.route import Credential, Route, RouteKind, overlapping
 from proxy.serve.policies import load_policy, shared_oracles
 from proxy.serve.settings import AdminSettings, Settings
+from proxy.serve.settings_keys import KeysReader
 from proxy.serve.settings_parts import Parts
 from proxy.source.problem import Place, Problem, Problems
 from proxy.source.section import Section
@@ -50,7 +51,7 @@ class SettingsReader(Parts):
             top.text("tenant", "default", pattern=_NAME, hint=_NAME_HINT),
             top.text("region", pattern=r"[a-z]{2}", required=True, hint="a lower-case ISO 3166 code such as cn"),
         )
-        unlock = self._keys(top.section("keys", required=True))
+        keys = KeysReader(self, self.owner[1]).read(top.section("keys", required=True))
         for section in top.sections("listeners", required=True):
             self.add(self.listeners, section, self._listener(section))
         for section in top.sections("accounts"):
@@ -68,7 +69,7 @@ class SettingsReader(Parts):
         if any(not problem.warning for problem in self.problems):
             raise Problems(self.problems)
         return Settings(
-            self.path, state, unlock, tuple(self.listeners.values()), tuple(self.upstreams.values()),
+            self.path, state, keys, tuple(self.listeners.values()), tuple(self.upstreams.values()),
             tuple(route for _, route in routes), self.policies, audit, audit_max, admin, drain, entries, reply_bytes,
             self._digest(data),
             tuple(self.problems),
@@ -79,14 +80,6 @@ class SettingsReader(Parts):
         return hashlib.sha256(data + revisions.encode()).hexdigest()[:16]
 
     # --- the house
-
-    def _keys(self, section: Section | None) -> bytes:
-        if section is None:
-            return b""
-        section.choice("provider", ("local",), "local")
-        unlock = self.secret(section, "unlock")
-        section.done()
-        return unlock
 
     def _audit(self, section: Section | None, state: Path) -> tuple[Path, int]:
         if section is None:

@@ -31,6 +31,10 @@ class Section:
     def problem(self, place: Place, code: str, message: str, fix: str = "", *, warning: bool = False) -> None:
         self.problems.append(Problem(place, code, message, fix, warning))
 
+    def has(self, key: str) -> bool:
+        """Whether `key` is there and not taken yet."""
+        return key in self._entries
+
     def take(self, key: str, *, required: bool = False) -> Node | None:
         """The node under `key`, None if there is none (a problem if `required`)."""
         self._known.append(key)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from proxy.crypto.data_key import Purpose, key_id_of
-from proxy.kms.local import LocalKms, unlock_key
+from proxy.kms.local import LocalKms
 from proxy.kms.service import KeysError, Slot, Wrapped
 from proxy.ports import Owner
 from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, OTHER
@@ -32,33 +32,6 @@ def new(kms: LocalKms, slot: Slot = DATA) -> tuple[bytes, Wrapped]:
 
 def rewrite(state: Path, found: object) -> None:
     (state / "kek.json").write_bytes(found if isinstance(found, bytes) else json.dumps(found).encode())
-
-
-def test_the_unlock_key_is_taken_raw_in_hex_or_in_base64() -> None:
-    key = bytes(range(1, 33))
-    for form in (key, key.hex().encode(), key.hex().upper().encode() + b"\n", b" " + base64.b64encode(key) + b"\r\n"):
-        assert unlock_key(form) == key
-    assert unlock_key(bytes(range(9, 41))) == bytes(range(9, 41))  # white space inside a raw key stays
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(
-            b"",
-            bytes(range(31)),
-            bytes(range(33)),
-            bytes(range(16)).hex().encode(),
-            b"correct horse battery staple 123",
-        ),
-        *(bytes(32), b"00" * 32, base64.b64encode(bytes(range(31))), bytes(range(33)).hex().encode(), b"secret"),
-        *(base64.b64encode(bytes(32)), base64.b64encode(b"correct horse battery staple 123")),
-    ],
-)
-def test_other_unlock_keys_are_refused_without_being_repeated(value: bytes) -> None:
-    with pytest.raises(KeysError, match="openssl rand") as caught:
-        unlock_key(value)
-    assert not value or value.decode("latin-1") not in str(caught.value)
 
 
 def test_a_wrapped_dek_opens_again_in_this_and_another_process(kms: LocalKms, state: Path, unlock: bytes) -> None:
@@ -137,7 +110,7 @@ def sealed_kek(kms: LocalKms, owner: Owner, version: int, kek: bytes) -> str:
         for item in ("wxgate/1 kek", owner.tenant, owner.region, str(version))
     )
     nonce = secrets.token_bytes(24)
-    return base64.b64encode(nonce + kms._seal.encrypt(nonce, kek, aad)).decode()
+    return base64.b64encode(nonce + kms._seal(None).encrypt(nonce, kek, aad)).decode()
 
 
 @pytest.mark.parametrize(
@@ -199,6 +172,18 @@ def test_another_unlock_key_opens_nothing_and_adds_nothing(kms: LocalKms, state:
     assert (state / "kek.json").read_bytes() == before
 
 
+def test_a_file_of_format_1_opens_and_becomes_format_2_with_the_next_kek(
+    kms: LocalKms, state: Path, unlock: bytes
+) -> None:
+    dek, wrapped = new(kms)
+    rewrite(state, {"version": 1, "keks": document(state)["keks"]})
+    old = LocalKms(state, unlock, secrets.token_bytes)
+    assert old.unwrap(DATA, wrapped) == dek and document(state)["version"] == 1
+    assert old.rotate_kek(ACME) == 2
+    assert (document(state)["version"], document(state)["unlock"]) == (2, {"kind": "key"})
+    assert old.unwrap(DATA, wrapped) == dek
+
+
 def test_a_kek_moved_to_another_owner_or_version_is_refused(kms: LocalKms, state: Path) -> None:
     for member, value in (("tenant", "mallory"), ("region", "jp"), ("version", 2)):
         found = document(state)
@@ -222,7 +207,16 @@ def damaged(found: dict[str, Any]) -> list[object]:
     ]
     return [
         *({**found, "keks": [row]} for row in wrong),
-        *({**found, "keks": [kek, kek]}, {**found, "version": 2}, {**found, "more": 1}, {"version": 1}, [], None),
+        *(
+            {**found, "keks": [kek, kek]},
+            {**found, "version": 3},
+            {**found, "more": 1},
+            {"version": True, "keks": []},
+            {"version": 1},
+            [],
+            None,
+        ),
+        *({**found, "unlock": how} for how in ({}, {"kind": "none"}, None, "key", {"kind": "key", "salt": ""})),
         *(b"", b"{", b'{"version":1,"version":1,"keks":[]}'),
     ]
 

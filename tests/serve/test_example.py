@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "gateway.example.yaml").read_text()
 # Keys whose comment is an example: what they do without it has no spelling.
 EXAMPLES = {"names", "other.example.com", "client_certificates", "ca", "required", "previous_encoding_aes_key"}
+EXAMPLES |= {"former", "tenants", "bank", "approle", "shop", "club", "access_key_id"}
 EXAMPLES |= {"client_certificate", "client_key", "egress_proxy", "certificate_name", "bearer", "next"}
 
 
@@ -62,6 +63,7 @@ def test_it_loads_with_every_key_in_force(tmp_path: Path) -> None:
     assert list(public.tls.names) == ["other.example.com"]
     assert internal.tls.client_ca == tmp_path / "certs/client-ca.pem"
     assert len(settings.routes[0].account.keys if settings.routes[0].account else ()) == 2
+    assert [each.name for each in settings.keys.all()] == ["local", "hsm", "bank.vault", "shop.vault", "club.aws"]
     assert settings.upstreams[0].egress_proxy == ("proxy.example.com", 3128)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.emulate.stage import POLICIES
+from proxy.kms.service_settings import KeySettings
 from proxy.ports import Owner
 from proxy.route import RouteKind
 from proxy.serve.settings import Settings, load_settings
@@ -65,7 +66,11 @@ def settings(file: Path, text: str = CONFIG) -> Settings:
 def test_everything_that_is_written_arrives(file: Path, base: Path) -> None:
     it = settings(file)
     assert (it.file, it.state, it.audit) == (file, base / "state", base / "logs/audit")
-    assert (it.unlock, it.audit_max_bytes, it.drain) == (b"unlock-unlock-unlock", 1 << 20, 7.0)
+    assert (it.keys, it.keys.gateway) == (
+        KeySettings.local("cn", b"unlock-unlock-unlock"),
+        Owner("wxgate.keyring", "cn"),
+    )
+    assert (it.audit_max_bytes, it.drain) == (1 << 20, 7.0)
     assert (it.delivery_entries, it.delivery_reply_bytes) == (2048, 1 << 20)
     assert (it.admin.host, it.admin.port) == ("127.0.0.1", 9191)
     assert it.admin.token_hash == hashlib.sha256(SECRETS["admin"].encode()).digest()

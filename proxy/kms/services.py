@@ -1,0 +1,37 @@
+"""From the settings to the key services: the one place that makes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from proxy.kms.local import LocalKms
+from proxy.kms.service import KeysError, KeyService
+from proxy.kms.service_set import ServiceSet
+from proxy.kms.service_settings import KeySettings, LocalSettings, ServiceSettings
+from proxy.kms.unlock import Passphrase
+from proxy.ports import Entropy
+
+
+def open_services(settings: KeySettings, state: Path, entropy: Entropy) -> ServiceSet:
+    """Every key service that `settings` name. `state`: the directory of the embedded one. Reaches none of them yet.
+
+    Raises KeysError.
+    """
+
+    def opened(each: ServiceSettings) -> KeyService:
+        return _open(each, state, entropy)
+
+    return ServiceSet(
+        opened(settings.service),
+        {name: opened(tenant.service) for name, tenant in settings.tenants.items() if tenant.service},
+        [opened(each) for each in settings.former],
+        brought={name: tenant.cache_age for name, tenant in settings.tenants.items()},
+    )
+
+
+def _open(settings: ServiceSettings, state: Path, entropy: Entropy) -> KeyService:
+    """The libraries are large: only what is named is imported."""
+    match settings.reach:
+        case LocalSettings(unlock, passphrase):
+            return LocalKms(state, Passphrase(passphrase) if passphrase else unlock, entropy, settings.name)
+    raise KeysError(f'key service "{settings.name}": there is no such kind')
