@@ -15,6 +15,7 @@ from proxy.edge.listener_settings import KeyPair
 from proxy.kms.keyring_format import KeyState
 from proxy.serve.assemble import Loaded
 from proxy.serve.certificates import CertificateError, check_chain, load_chain
+from proxy.serve.disk import disk_problem
 from proxy.serve.settings import Settings
 from proxy.wechat import signature
 from proxy.wechat.envelope import EnvelopeKey, seal_envelope
@@ -22,7 +23,8 @@ from proxy.wechat.envelope import EnvelopeKey, seal_envelope
 
 def problems(loaded: Loaded) -> list[str]:
     """Everything that forbids to listen, as sentences; empty if nothing does."""
-    return [*known_answers(), *_keys(loaded), *_certificates(loaded.settings)]
+    settings = loaded.settings
+    return [*known_answers(), *_keys(loaded), *_certificates(settings), *_disk(settings)]
 
 
 def known_answers() -> Iterator[str]:
@@ -88,6 +90,11 @@ def _keys(loaded: Loaded) -> Iterator[str]:
             where = f"tenant {owner.tenant}, region {owner.region}, group {group}"
             command = f"wxgate keys init --config {loaded.settings.file}"
             yield f"no active key ({', '.join(missing)}) for {where}: run {command}"
+
+
+def _disk(settings: Settings) -> Iterator[str]:
+    if problem := disk_problem(settings.disk, settings.state):
+        yield problem
 
 
 def key_pairs(settings: Settings) -> Iterator[KeyPair]:

@@ -11,6 +11,7 @@ from proxy.kms.service_settings import KeySettings, LocalSettings
 from proxy.policy.rules import Policy
 from proxy.ports import Owner
 from proxy.route import Route
+from proxy.serve.settings_region import NOTHING, DiskDemand
 from proxy.source.problem import Problem
 
 
@@ -44,6 +45,7 @@ class Settings:
     digest: str
     """SHA-256 of gateway.yaml and the policies: by it workers agree on what they reloaded."""
     warnings: tuple[Problem, ...] = ()
+    disk: DiskDemand = NOTHING
 
     def __repr__(self) -> str:
         return f"Settings({self.file})"

@@ -16,6 +16,7 @@ from proxy.serve.policies import load_policy, shared_oracles
 from proxy.serve.settings import AdminSettings, Settings
 from proxy.serve.settings_keys import KeysReader
 from proxy.serve.settings_parts import Parts
+from proxy.serve.settings_region import CODE, HINT, read_region
 from proxy.source.problem import Place, Problem, Problems
 from proxy.source.section import Section
 from proxy.source.yaml_reader import read_yaml
@@ -47,9 +48,10 @@ class SettingsReader(Parts):
         top = Section(read_yaml(data, str(self.path)), self.problems, "a gateway configuration")
         top.number("version", 1, least=1, most=1, required=True)
         state = self.base / top.text("state", "state", required=True)
+        region, disk = read_region(top)
         self.owner = (
             top.text("tenant", "default", pattern=_NAME, hint=_NAME_HINT),
-            top.text("region", pattern=r"[a-z]{2}", required=True, hint="a lower-case ISO 3166 code such as cn"),
+            region,
         )
         keys = KeysReader(self, self.owner[1]).read(top.section("keys", required=True))
         for section in top.sections("listeners", required=True):
@@ -73,6 +75,7 @@ class SettingsReader(Parts):
             tuple(route for _, route in routes), self.policies, audit, audit_max, admin, drain, entries, reply_bytes,
             self._digest(data),
             tuple(self.problems),
+            disk,
         )  # fmt: skip
 
     def _digest(self, data: bytes) -> str:
@@ -254,7 +257,7 @@ class SettingsReader(Parts):
         deadline = section.duration("deadline", 4.8, most=60.0)
         max_body = section.size("largest_body", _LARGEST_PUSH if kind is RouteKind.INBOUND else _MIB, most=64 * _MIB)
         tenant = section.text("tenant", self.owner[0], pattern=_NAME, hint=_NAME_HINT)
-        region = section.text("region", self.owner[1], pattern=r"[a-z]{2}", hint="a lower-case ISO 3166 code")
+        region = section.text("region", self.owner[1], pattern=CODE, hint=HINT)
         section.done()
         return Route(
             name, kind, listener, hosts, path, upstream, policy, tenant, region, target, account, credentials, sources,

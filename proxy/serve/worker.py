@@ -17,7 +17,7 @@ from proxy.observe.log import StructuredLog
 from proxy.replay.shared import SharedDeliveries
 from proxy.serve.assemble import Assembly, Loaded, assemble, load, swap
 from proxy.serve.channel import Channel, Message
-from proxy.serve.settings import load_settings
+from proxy.serve.settings import Settings, load_settings
 
 BEAT = 1.0  # seconds between reports to the supervisor; they come from the event loop, so that a stuck one shows
 
@@ -35,6 +35,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop.set)
         self.channel = await Channel.open(line, self.told, self.stop.set)
+        self.note_attested(self.assembly.loaded.settings)
         await self.assembly.upstream.warm()
         for name, listener in self.assembly.listeners.items():
             await listener.start(sockets[name])
@@ -86,6 +87,7 @@ class Worker:
             loaded.generation = generation
             longest = max((route.deadline for route in self.assembly.loaded.settings.routes), default=0.0)
             self.note("taken_up", cause, digest)
+            self.note_attested(loaded.settings)
             retired = swap(self.assembly, loaded)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the new, the old serves on
             self.log.write(40, "reload_failed", error=type(error).__name__)
@@ -99,6 +101,12 @@ class Worker:
         """Puts a reload on record. Raises AuditUnwritable."""
         record = {"event": "reload", "outcome": outcome, "reason": cause, "revision": revision}
         self.assembly.audit.append({**record, "at": round(time.time(), 3)})
+
+    def note_attested(self, settings: Settings) -> None:
+        """Puts the deployer's word about the disk on record, whenever it is relied on anew. Raises AuditUnwritable."""
+        if reason := settings.disk.attested:
+            record = {"event": "disk_attested", "reason": reason, "revision": settings.digest}
+            self.assembly.audit.append({**record, "at": round(time.time(), 3)})
 
     def note_kept(self, cause: str) -> None:
         """A reload that failed: the old configuration stays."""

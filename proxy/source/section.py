@@ -130,6 +130,10 @@ class Section:
             return default
         return amount
 
+    def is_mapping(self, key: str) -> bool:
+        """Whether a mapping stands under `key`; for what can be written short or long."""
+        return key in self._entries and isinstance(self._entries[key][1], Mapping)
+
     def section(self, key: str, *, required: bool = False) -> Section | None:
         node = self.take(key, required=required)
         return None if node is None else Section(node, self.problems, f'"{key}"')

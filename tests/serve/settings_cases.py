@@ -80,6 +80,17 @@ CASES: dict[str, tuple[Any, ...]] = {
     # shapes
     "version of tomorrow": ("version: 1", "version: §2", "wrong-value"),
     "region of a wrong form": ("region: cn", "region: §China", "wrong-value"),
+    "region in upper case": ("region: cn", "region: §CN", "wrong-value"),
+    "region code of a wrong form": ("region: cn", "region: {code: §China}", "wrong-value"),
+    "region without a code": ("region: cn", "region: §{full_disk_encryption: required}", "missing-key"),
+    "region with more": ("region: cn", "region: {code: cn, §name: China}", "unknown-key"),
+    "disk demand of a wrong form": ("region: cn", "region: {code: cn, full_disk_encryption: §yes}", "wrong-value"),
+    "attested without a reason": ("region: cn", "region: {code: cn, full_disk_encryption: §{}}", "missing-key"),
+    "attested with an empty reason": (
+        "region: cn",
+        "region: {code: cn, full_disk_encryption: {attested: §''}}",
+        "wrong-value",
+    ),
     "a key nobody knows": ("drain: 7s", "drain: 7s\n§drian: 3s", "unknown-key"),
     "a key nobody knows in a listener": (
         "    proxy_protocol: true",
