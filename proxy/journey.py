@@ -22,6 +22,7 @@ from proxy.document.head import read_header, read_path
 from proxy.document.tree import Document
 from proxy.message import Peer, Request, Response
 from proxy.policy.carry_out import Carried, Keyset, carry_out
+from proxy.policy.conditions import Situation
 from proxy.policy.explain import Occasion
 from proxy.policy.plan import Plan, make_plan, read_call
 from proxy.policy.rules import Call, Direction, Phase, Policy, RuleSet
@@ -50,7 +51,7 @@ class Routed(NamedTuple):
 
 def find_route(arrived: Arrived, table: RouteTable) -> Routed:
     route = table.match(arrived.peer.listener, arrived.request)
-    return Routed(arrived, route, table.policies[route.policy], table.policies.get(route.next_policy))
+    return Routed(arrived, route, table.policy_of(route), table.next_policy_of(route))
 
 
 class Known(NamedTuple):
@@ -130,11 +131,18 @@ class Planned(NamedTuple):
 def plan_push(opened: Opened) -> Planned:
     known, document = opened.genuine.known, opened.content.document
     policy = known.routed.policy
-    kind = (document.form, push.message_type(document))
-    rules = policy.pushes.get(kind) or policy.fallback.get(document.form)
+    rules = policy.find_inbound(Phase.REQUEST, document.form, push.message_type(document), _situation(known))
     if rules is None:
         raise Refusal("message_unknown")
     return _planned(known, rules, document, "")
+
+
+def _situation(known: Known) -> Situation:
+    """`content_type` is for calls: WeChat's says nothing reliable (protocol 1.3)."""
+    route, request = known.routed.route, known.routed.arrived.request
+    if route.account is not None:
+        return Situation(route.account.name, route.tenant, route.region, known.caller.role)
+    return Situation("", route.tenant, route.region, known.caller.role, request.media_type)
 
 
 def _planned(
@@ -156,7 +164,7 @@ class Parsed(NamedTuple):
 
 def parse_call(known: Known) -> Parsed:
     request, route = known.routed.arrived.request, known.routed.route
-    call = known.routed.policy.find_call(route.kind.direction, request.method, request.path)
+    call = known.routed.policy.find_call(route.kind.direction, request.method, request.path, _situation(known))
     if call is None:
         raise Refusal("message_unknown")
     return Parsed(known, call, read_call(call.request, request.body, push.read_body) if request.body else None)
@@ -175,7 +183,10 @@ def differences(planned: Planned, following: Policy) -> tuple[Difference, ...]:
     inbound = rules.direction is Direction.INBOUND
     query = "" if inbound or rules.phase is Phase.RESPONSE else request.query
     role, status = known.caller.role, planned.status
-    occasion = Occasion(rules.direction, rules.phase, request.method, request.path, role, query, status)
+    where = _situation(known)
+    of_owner = (where.account, where.tenant, where.region, where.content_type)
+    call = (request.method, request.path, role, query, status, ())
+    occasion = Occasion(rules.direction, rules.phase, *call, *of_owner)
     return compare(planned.plan, following, occasion, push.message_type(body) if inbound and body else "")
 
 
@@ -248,7 +259,8 @@ def plan_passive_reply(answered: Answered, opened: Opened) -> Planned | None:
     document = read_reply(answered.response)
     if document is None or document.form != opened.content.document.form:
         raise Refusal("reply_malformed")
-    rules = answered.known.routed.policy.replies.get((document.form, push.message_type(document)))
+    policy, kind = answered.known.routed.policy, push.message_type(document)
+    rules = policy.find_inbound(Phase.RESPONSE, document.form, kind, _situation(answered.known))
     if rules is None:
         raise Refusal("message_unknown")
     return _planned(answered.known, rules, document, "")

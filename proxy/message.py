@@ -42,6 +42,12 @@ class Request(NamedTuple):
     def header(self, name: bytes) -> list[bytes]:
         return header_values(self.headers, name)
 
+    @property
+    def media_type(self) -> str:
+        """Of the one Content-Type field, in lower case, without parameters; empty if there is none, or several."""
+        types = self.header(b"content-type")
+        return types[0].split(b";")[0].strip(b" \t").lower().decode("latin-1") if len(types) == 1 else ""
+
     def __repr__(self) -> str:
         return f"Request({self.method} {self.path})"  # query, headers and body hold what nobody may log
 

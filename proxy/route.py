@@ -98,6 +98,14 @@ class RouteTable:
             raise Refusal("route_unknown")
         return found[0]
 
+    def policy_of(self, route: Route) -> Policy:
+        """As it holds for the route's owner."""
+        return self.policies[route.policy].for_owner(route.tenant, route.region)
+
+    def next_policy_of(self, route: Route) -> Policy | None:
+        following = self.policies.get(route.next_policy)
+        return following.for_owner(route.tenant, route.region) if following else None
+
     def match(self, listener: str, request: Request) -> Route:
         return self.find(listener, request.host, request.path)
 

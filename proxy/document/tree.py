@@ -9,8 +9,22 @@ from typing import NamedTuple
 
 from proxy.refusal import Refusal
 
-Path = tuple[str | int, ...]
-"""Where a leaf stands: element or member names, array positions as numbers."""
+
+class Into(enum.Enum):
+    """What the text of a leaf is looked into as. Each value is the word selectors use."""
+
+    __hash__ = object.__hash__  # see Kind
+
+    JSON = "json"
+    XML = "xml"
+    FORM = "form"
+    BASE64 = "base64"
+    WITHIN = "within"
+
+
+Path = tuple[str | int | Into, ...]
+"""Where a leaf stands: element or member names, array positions as numbers; what stands inside a text of a leaf comes
+after the leaf's own path and an `Into`."""
 
 MAX_LEAVES = 2000  # the largest push of the protocol has some 60; Salesforce records some 800 fields
 MAX_DEPTH = 16

@@ -82,6 +82,7 @@ class _Bench:
         self.done = 0
         self.binds: dict[str, str] = {}
         self.steps: tuple[Step, ...] = ()
+        self.texts: dict[int, str] = {}
         self._names: Counter[Path] | None = None
 
     def begin(self, steps: tuple[Step, ...]) -> None:
@@ -149,6 +150,11 @@ class _Bench:
 
     def drop(self, _step: Step) -> Value:
         return DROP
+
+    def looked_into(self, step: Step) -> Value | None:
+        """What was made of the text's inside, which is carried out before."""
+        text = self.texts[id(step.leaf)]
+        return None if text == step.leaf.text else Value(text)
 
     def convert(self, step: Step) -> Value:
         """One of the forms that cannot be turned back, in the value's own place."""
@@ -291,6 +297,7 @@ _DO: Mapping[Treatment, Callable[[_Bench, Step], Value | None]] = {
     Treatment.ENCRYPTED: _Bench.encrypt,
     Treatment.REVEALED: _Bench.reveal,
     Treatment.REVEALED_MASKED: _Bench.reveal_masked,
+    Treatment.LOOKED_INTO: _Bench.looked_into,
 }
 _WRITE: Mapping[Form, Callable[[_Bench, Step, Source], str]] = {
     Form.TOKEN: _Bench.token,
@@ -312,10 +319,14 @@ def carry_out(plan: Plan, keys: Keyset, tenant: str, region: str, entropy: Calla
     headers: HeaderList = ()
     form = ""
     values: tuple[str | None, ...] = ()
-    for document, steps in plan.steps_by_document():
+    for index, (document, steps) in reversed(tuple(enumerate(plan.steps_by_document()))):
         part = part_of(document.form)
-        parts[part], own = _document(bench, document, steps)
-        values += own
+        data, own = _document(bench, document, steps)
+        values = own + values
+        if (holder := plan.inside.get(index)) is not None:  # comes after what it stands in
+            bench.texts[id(plan.steps[holder].leaf)] = data.decode()
+            continue
+        parts[part] = data
         if part == "body":
             form = document.form
         elif part == "header":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from proxy.document.tree import Into
 from proxy.policy.rules import Rule
 from proxy.policy.selector import ANY, Pattern, Segment, Table
 
@@ -36,5 +37,5 @@ def _all_cells(old: Table[Rule], new: Table[Rule]) -> Iterator[Cell]:
 
 def _below(tables: list[Table[Rule]], segment: Segment) -> list[Table[Rule]]:
     """The tables one segment further, the most specific first: as `Table.find` would try them."""
-    wanted = (segment,) if segment is ANY else (segment, ANY)
+    wanted = (segment,) if segment is ANY or isinstance(segment, Into) else (segment, ANY)
     return [table.below[one] for table in tables for one in wanted if one in table.below]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from proxy.document.tree import Document, Path
+from proxy.document.tree import Document, Into, Path
 from proxy.policy.explain import (
     Entropy,
     Explanation,
@@ -70,6 +70,7 @@ def run_test(
         fix = "write its path as seen from the policy file"
         return Run(test, (Problem(test.place, "sample-missing", message, fix),))
     where = occasion_of(test)
+    policy = policy.for_owner(test.tenant, test.region)
     try:
         document = read_sample(policy, where, data, read)
         kind = kind_of(document) if document and test.direction is Direction.INBOUND else ""
@@ -89,7 +90,9 @@ def occasion_of(test: PolicyTest) -> Occasion:
     """When the message of `test` comes by."""
     role = test.role or (_WECHAT_ROLE if test.direction is Direction.INBOUND else "")
     headers = tuple((name.encode(), value.encode()) for name, value in test.headers)
-    return Occasion(test.direction, test.phase, test.method, test.path, role, test.query, test.status, headers)
+    of_call = (test.method, test.path, role, test.query, test.status, headers)
+    situation = (test.account, test.tenant, test.region, test.content_type)
+    return Occasion(test.direction, test.phase, *of_call, *situation)
 
 
 def _explained(
@@ -135,5 +138,8 @@ def points_at(selector: Selector, form: str, path: Path) -> bool:
     return (
         selector.form == form
         and len(pattern) == len(path)
-        and all(segment is ANY or segment == part for segment, part in zip(pattern, path, strict=True))
+        and all(
+            segment == part or (segment is ANY and not isinstance(part, Into))
+            for segment, part in zip(pattern, path, strict=True)
+        )
     )

@@ -4,50 +4,77 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 
-from proxy.policy.read_file import PolicyReader, WrittenFile, WrittenMessage, read_extends
+from proxy.document.parts import REST, Finder
+from proxy.document.tree import Into
+from proxy.policy.check_rules import check_path, check_rules
+from proxy.policy.oracle import oracles
+from proxy.policy.read_file import PolicyReader, WrittenFile, WrittenMessage, WrittenVariant, read_extends
 from proxy.policy.rules import (
-    REVEALING,
-    UNCLASSIFIED,
     Action,
     Call,
+    Conditioned,
+    DataClass,
     Direction,
-    OnError,
+    Opening,
     PathTemplate,
     Phase,
     Policy,
     PolicyTest,
-    Reveal,
     Rule,
     RuleSet,
+    Variant,
     is_segment,
 )
-from proxy.policy.selector import PARTS, Table, part_of
-from proxy.source.problem import Place, Problem, Problems
+from proxy.policy.selector import PARTS, Pattern, Table, part_of
+from proxy.source.problem import Place, Problem, Problems, nearest
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _VARIABLE = re.compile(r"\{[a-z][a-z0-9_]{0,31}\}", re.ASCII)
 BODY_FORMS = frozenset({"xml", "json", "form"})
 _MAX_EXTENDS = 8
-# Where WeChat's API takes the person a message is for. A follower's id may be revealed there and nowhere else.
-ADDRESSEES = frozenset({"touser", "openid", "ToUserName"})
 
 
 def compile_policy(name: str, load: Callable[[str], bytes]) -> Policy:
-    """The policy in the file `name`. `load` returns the bytes of a file by the name used in `extends` (or `name`);
-    it raises FileNotFoundError for one that is not there.
+    """The policy in the file `name`, with its variants. `load` returns the bytes of a file by the name used in
+    `extends` (or `name`); it raises FileNotFoundError for one that is not there.
 
     Raises Problems with everything found in all files; warnings alone do not raise, they are in `Policy.warnings`.
     """
-    reader = PolicyReader()
+    files, patterns, problems = _read(name, load, {})
+    policy = _Compiler(name, files, patterns, problems).compile()
+    written = [variant for file in files for variant in file.variants]
+    variants = tuple(_variant(name, load, variant, problems) for variant in written)
+    for one, two in combinations(written, 2):
+        if one.when.overlap(two.when):
+            message = f"for some owners the variant at {one.place} holds too"
+            problems.append(Problem(two.place, "variant-overlap", message, "name tenant and region in both"))
+    if any(not problem.warning for problem in problems):
+        raise Problems(problems)
+    return replace(policy, variants=variants, warnings=tuple(problem for problem in problems if problem.warning))
+
+
+def _variant(name: str, load: Callable[[str], bytes], written: WrittenVariant, problems: list[Problem]) -> Variant:
+    """The policy once more, with what the variant says in the place of what the files say. What is wrong with it only
+    then goes to `problems`."""
+    files, patterns, own = _read(name, load, written.classes)
+    policy = _Compiler(name, files, patterns, own, written).compile()
+    known = set(problems)
+    text = f"for {written.when}: "
+    problems += [replace(problem, message=text + problem.message) for problem in own if problem not in known]
+    return Variant(written.when, policy)
+
+
+def _read(
+    name: str, load: Callable[[str], bytes], overrides: dict[str, DataClass]
+) -> tuple[list[WrittenFile], dict[str, Finder], list[Problem]]:
+    reader = PolicyReader(overrides)
     files: list[WrittenFile] = []
     _read_with_bases(name, load, reader, files, ())
-    policy = _Compiler(name, files, reader.problems).compile()
-    if any(not problem.warning for problem in reader.problems):
-        raise Problems(reader.problems)
-    return policy
+    return files, reader.patterns, reader.problems
 
 
 def _read_with_bases(
@@ -66,8 +93,18 @@ def _read_with_bases(
 
 
 class _Compiler:
-    def __init__(self, name: str, files: list[WrittenFile], problems: list[Problem]) -> None:
-        self.name, self.files, self.problems = name, files, problems
+    """`variant`: what is said otherwise of classes and of what is unmatched."""
+
+    def __init__(
+        self,
+        name: str,
+        files: list[WrittenFile],
+        patterns: dict[str, Finder],
+        problems: list[Problem],
+        variant: WrittenVariant | None = None,
+    ) -> None:
+        self.name, self.files, self.patterns, self.problems, self.variant = name, files, patterns, problems, variant
+        self.conditioned: list[Conditioned] = []
         self.common = [entry for file in files for entry in file.common]
         self.messages = [entry for file in files for entry in file.messages]
         self.names: dict[str, Place] = {}
@@ -76,7 +113,8 @@ class _Compiler:
         self.problems.append(Problem(place, code, message, fix))
 
     def compile(self) -> Policy:
-        unmatched = next((file.unmatched for file in reversed(self.files) if file.unmatched), Action.REFUSE)
+        said = [file.unmatched for file in self.files] + [self.variant.unmatched if self.variant else None]
+        unmatched = next((action for action in reversed(said) if action), Action.REFUSE)
         pushes: dict[tuple[str, str], RuleSet] = {}
         replies: dict[tuple[str, str], RuleSet] = {}
         calls: list[tuple[Place, Call]] = []
@@ -89,20 +127,30 @@ class _Compiler:
         self.check_overlap(calls)
         policy = Policy(
             self.name,
-            hashlib.sha256(b"".join(file.digest for file in self.files)).hexdigest()[:16],
+            self.revision(),
             unmatched,
             pushes,
             replies,
             self.fallback() if unmatched is Action.ENCRYPT else {},
             tuple(call for _, call in calls),
-            {name: item for file in self.files for name, item in file.classes.items()},
+            self.classes(),
             self.tests(),
             tuple(problem for problem in self.problems if problem.warning),
             tuple(file.file for file in self.files),
             tuple(rule for entry in (*self.common, *self.messages) for rule in entry.all_rules()),
+            tuple(self.conditioned),
         )
-        self.check_oracle(policy)
+        self.problems += oracles(policy, [policy])
         return policy
+
+    def revision(self) -> str:
+        """Of the sources, and of the variant, which stands at one place in them."""
+        variant = str(self.variant.place).encode() if self.variant else b""
+        return hashlib.sha256(b"".join(file.digest for file in self.files) + variant).hexdigest()[:16]
+
+    def classes(self) -> dict[str, DataClass]:
+        own = {name: item for file in self.files for name, item in file.classes.items()}
+        return own | (self.variant.classes if self.variant else {})
 
     def tests(self) -> tuple[PolicyTest, ...]:
         return tuple(self.files[-1].tests)
@@ -133,10 +181,17 @@ class _Compiler:
         if not rules.form:
             fix = "write one rule at least that begins with xml: or json:"
             self.problem(message.place, "form-missing", f'"{message.name}" does not say what body it has', fix)
+        others = [item for item in self.conditioned if (item.rules.phase, item.kind) == (phase, kind)]
+        rivals = [item.rules for item in others if item.rules.form == rules.form and item.when.overlap(message.when)]
         if (rules.form, kind) in target:
-            other = target[rules.form, kind].name
-            self.problem(message.place, "message-overlap", f'"{message.name}" matches the same messages as "{other}"')
-        target[rules.form, kind] = rules
+            rivals.append(target[rules.form, kind])
+        if rivals:
+            text = f'"{message.name}" matches the same messages as "{rivals[0].name}"'
+            self.problem(message.place, "message-overlap", text)
+        if message.when:
+            self.conditioned.append(Conditioned(message.when, kind, rules))
+        else:
+            target[rules.form, kind] = rules
 
     def call(self, message: WrittenMessage) -> Call | None:
         method, path = message.match.get("method", ""), message.match.get("path", "")
@@ -146,13 +201,13 @@ class _Compiler:
             self.problem(message.place, "match-malformed", f'"{message.name}" does not say which call it is', fix)
             return None
         request, response = (self.rule_set(message, phase) for phase in Phase)
-        self.check_path(message, template, request)
+        check_path(message, template, request, self.problem)
         errors = {status: self.rule_set(message, Phase.RESPONSE, own) for status, own in message.errors.items()}
-        return Call(message.direction, method, template, request, response, errors)
+        return Call(message.direction, method, template, request, response, errors, message.when)
 
     def check_overlap(self, calls: list[tuple[Place, Call]]) -> None:
         for (_, one), (place, two) in combinations(calls, 2):
-            if one.direction is two.direction and one.method == two.method and one.path.overlaps(two.path):
+            if one.overlaps(two):
                 message = f'"{two.request.name}" matches calls that "{one.request.name}" matches too'
                 self.problem(place, "message-overlap", message)
 
@@ -188,60 +243,37 @@ class _Compiler:
             for rule in inherited
             if rule.selector and tables[part_of(rule.selector.form)].add(rule.selector.pattern, rule) is None
         ]
-        rules = RuleSet(name, direction, phase, form, tables, tuple(kept))
-        self.check_parts(rules)
-        self.check_binds(rules)
-        self.check_reveals(rules)
+        rules = RuleSet(name, direction, phase, form, tables, tuple(kept), self.openings(kept))
+        check_rules(rules, self.problem)
         return rules
 
-    def check_parts(self, rules: RuleSet) -> None:
-        """Rules of parts that this phase of this direction does not have never apply, and nobody would be told."""
-        has_head = rules.phase is Phase.REQUEST and rules.direction is not Direction.INBOUND
-        for rule in rules.rules:
-            part = rule.selector.form if rule.selector else ""
-            if part not in ("", "xml", "json") and not has_head:
-                message = f"there is no {part} in {rules.direction.value} {rules.phase.value}s"
-                self.problem(rule.place, "part-missing", message, "remove the rule")
-            if part == "path" and (rule.action is Action.DROP or rule.write or rule.on_error is OnError.DROP):
-                self.problem(rule.place, "path-action", "a variable of a path cannot be dropped or become several")
+    def openings(self, rules: list[Rule]) -> dict[str, Table[Opening]]:
+        """What the texts that `rules` look into are read as."""
+        wanted: dict[tuple[str, Pattern], tuple[Into, dict[str, Finder]]] = {}
+        for rule in rules:
+            selector = rule.selector
+            pattern = selector.pattern if selector else ()
+            for at, into in enumerate(pattern):
+                if selector is None or not isinstance(into, Into):
+                    continue
+                known, finders = wanted.setdefault((part_of(selector.form), pattern[:at]), (into, {}))
+                if known is not into:
+                    message = f'"{selector.text}" looks into a text as {into.value}, another rule as {known.value}'
+                    self.problem(rule.place, "inside-mixed", message)
+                elif into is Into.WITHIN and (name := str(pattern[at + 1])) != REST:
+                    self.finder(rule, name, finders)
+        openings: dict[str, Table[Opening]] = {}
+        for (part, pattern), (into, finders) in wanted.items():
+            ordered = tuple(finders[name] for name in self.patterns if name in finders)
+            openings.setdefault(part, Table()).add(pattern, Opening(into, ordered))
+        return openings
 
-    def check_path(self, message: WrittenMessage, template: PathTemplate, request: RuleSet) -> None:
-        """Every variable has its rule: what stands in a path is a value like any other."""
-        names = {name for name in template.names if name}
-        for name in sorted(names):
-            if request.tables["path"].find((name,)) is None:
-                fix = f'add "path:{name}: allow", or what it is'
-                text = f'the variable {{{name}}} of "{message.name}" has no rule'
-                self.problem(message.place, "path-unmatched", text, fix)
-        for rule in message.rules.get(Phase.REQUEST, []):
-            if rule.selector and rule.selector.form == "path" and rule.selector.pattern[0] not in names:
-                text = f'the path of "{message.name}" has no {{{rule.selector.pattern[0]}}}'
-                self.problem(rule.place, "path-unknown", text)
-
-    def check_binds(self, rules: RuleSet) -> None:
-        names = {rule.datum for rule in rules.rules if rule.datum}
-        # A datum that is bound itself anywhere could need itself to be opened.
-        names -= {rule.datum for rule in rules.rules if rule.binds}
-        for rule in rules.rules:
-            for name in rule.binds:
-                if name not in names:
-                    message = f'"bind" names "{name}", which no unbound rule of this message has as its "as"'
-                    self.problem(rule.place, "bind-unknown", message)
-
-    def check_reveals(self, rules: RuleSet) -> None:
-        for rule in rules.rules:
-            if rule.write and (rules.direction, rules.phase) in REVEALING:
-                # A mask beside a token is made of what the token says: towards anybody but the CRM that is to reveal.
-                message = f'"write" is for what the CRM stores, not for {rules.direction.value} {rules.phase.value}s'
-                self.problem(rule.place, "write-action", message)
-            if rule.reveal is None:
-                continue
-            if (rules.direction, rules.phase) not in REVEALING:
-                message = f"nothing is revealed in {rules.direction.value} {rules.phase.value}s"
-                self.problem(rule.place, "reveal-direction", message, 'remove "reveal"')
-            masks = Reveal.MASK in rule.reveal.values()
-            if masks and (rule.data_class is None or rule.data_class.forms.mask is None):
-                self.problem(rule.place, "mask-missing", 'a role gets a mask but the class has no "mask"')
+    def finder(self, rule: Rule, name: str, finders: dict[str, Finder]) -> None:
+        if name in self.patterns:
+            finders[name] = self.patterns[name]
+        else:
+            hint = nearest(name, list(self.patterns))
+            self.problem(rule.place, "pattern-unknown", f'there is no pattern "{name}"', hint)
 
     def fallback(self) -> dict[str, RuleSet]:
         found = {}
@@ -256,30 +288,6 @@ class _Compiler:
             found[form] = self.build("unknown-message", Direction.INBOUND, Phase.REQUEST, form, [], rules)
         return found
 
-    def check_oracle(self, policy: Policy) -> None:
-        self.problems += oracles(policy, [policy])
-
-
-def oracles(policy: Policy, written: Iterable[Policy]) -> list[Problem]:
-    """What came from WeChat must never be opened on the way back there: the CRM could have it sent to itself.
-
-    `written`: the policies by which it is sealed. A token does not know its policy, so all of a tenant's count.
-    The one exception is the follower's id: deterministic, and only where the API takes an addressee.
-    """
-    data = {rule.datum for it in written for rules in _written_by_followers(it) for rule in rules.rules if rule.datum}
-    data.add(UNCLASSIFIED.name)
-    fix = 'give what the agent writes an "as" of its own'
-    return [
-        Problem(
-            rule.place,
-            "reveal-oracle",
-            f'"{rule.datum}" is what a follower wrote; it cannot be revealed towards WeChat',
-            fix,
-        )
-        for rule in _revealed_towards_wechat(policy)
-        if rule.datum in data and not _names_addressee(rule)
-    ]
-
 
 def _kind(match: dict[str, str]) -> str:
     """`text`, `event.subscribe` and the like (see `wechat.push.message_type`); empty if `match` says none or two."""
@@ -289,25 +297,6 @@ def _kind(match: dict[str, str]) -> str:
         case {"type": kind, **rest} | {"reply": kind, **rest} if not rest and kind != "event" and "." not in kind:
             return kind
     return ""
-
-
-def _written_by_followers(policy: Policy) -> Iterable[RuleSet]:
-    """Every rule set that reads what WeChat sent: pushes of known and unknown types, and its answers to API calls."""
-    yield from policy.pushes.values()
-    yield from policy.fallback.values()
-    outbound = [call for call in policy.calls if call.direction is Direction.OUTBOUND]
-    yield from (rules for call in outbound for rules in (call.response, *call.errors.values()))
-
-
-def _revealed_towards_wechat(policy: Policy) -> Iterable[Rule]:
-    outbound = [call.request for call in policy.calls if call.direction is Direction.OUTBOUND]
-    for rules in (*outbound, *policy.replies.values()):
-        yield from (rule for rule in rules.rules if rule.reveal is not None)
-
-
-def _names_addressee(rule: Rule) -> bool:
-    deterministic = rule.data_class is not None and rule.data_class.deterministic
-    return deterministic and rule.selector is not None and rule.selector.pattern[-1] in ADDRESSEES
 
 
 def _path_template(path: str) -> PathTemplate | None:

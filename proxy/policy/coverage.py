@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxy.policy.check_tests import Run, points_at
-from proxy.policy.rules import Policy, Rule
+from proxy.policy.rules import Direction, Policy, Rule
 from proxy.source.problem import Place, Problem
 
 
@@ -82,7 +82,7 @@ def _matches(rule: Rule, run: Run) -> bool:
 def untested(policy: Policy) -> list[Problem]:
     """`policy-untested` for a policy that knows messages and has no test. Classes and common rules alone, there to be
     extended, meet no message and cannot be tested where they are."""
-    testable = policy.pushes or policy.replies or policy.calls
+    testable = any(policy.speaks_of(direction) for direction in Direction) or policy.replies
     return [no_test(policy.name)] if testable and not policy.tests else []
 
 

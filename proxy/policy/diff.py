@@ -7,16 +7,15 @@ a rule stands in make no difference.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from proxy.document.tree import Document
+from proxy.document.tree import Into
 from proxy.policy.cells import cells
-from proxy.policy.explain import Occasion, find_rules, pattern_text
+from proxy.policy.conditions import Conditions
+from proxy.policy.explain import pattern_text
 from proxy.policy.meaning import NOT_SENT, REFUSED, SEALED, UNWRITTEN, meaning, weaker
-from proxy.policy.plan import Step, draft_plan
-from proxy.policy.rules import Action, Call, Policy, Rule, RuleSet
+from proxy.policy.rules import Action, Call, Phase, Policy, Rule, RuleSet
 from proxy.policy.selector import PARTS, Pattern, Table
-from proxy.refusal import Refusal
 from proxy.source.problem import Place
 
 
@@ -38,17 +37,6 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A message to try both policies on: its body, if it has one, and its query. `kind`: message type of a push or
-    passive reply."""
-
-    name: str
-    document: Document | None
-    kind: str
-    occasion: Occasion
-
-
-@dataclass(frozen=True, slots=True)
 class _Entry:
     """The rules of one phase of a message. `names`: of the segments of a call's path that are variable."""
 
@@ -61,26 +49,27 @@ _Key = tuple[str, ...]
 
 
 def diff_policies(old: Policy, new: Policy) -> tuple[Change, ...]:
-    """Every difference in meaning, in the order of messages and selectors."""
+    """Every difference in meaning, in the order of messages and selectors; then what differs for some owners only."""
+    found = _differences(old, new)
+    known = {(change.where, change.selector, change.before, change.after) for change in found}
+    for when in dict.fromkeys(variant.when for policy in (old, new) for variant in policy.variants):
+        for change in _differences(_for(old, when), _for(new, when)):
+            if (change.where, change.selector, change.before, change.after) not in known:
+                found.append(replace(change, where=f"{change.where}, for {when}"))
+    return tuple(found)
+
+
+def _for(policy: Policy, when: Conditions) -> Policy:
+    return next((variant.policy for variant in policy.variants if variant.when == when), policy)
+
+
+def _differences(old: Policy, new: Policy) -> list[Change]:
     found = list(_defaults(old, new))
     before, after = _entries(old), _entries(new)
     for key in sorted(before.keys() | after.keys()):
         one, two = before.get(key) or _unnamed(old, key), after.get(key) or _unnamed(new, key)
         found += _message(_label(key, one, two), one, two)
-    return tuple(found)
-
-
-def diff_sample(old: Policy, new: Policy, sample: Sample) -> tuple[Change, ...]:
-    """What changes for each value of `sample`, in its order."""
-    one, two = _leaves(old, sample), _leaves(new, sample)
-    found: list[Change | None] = []
-    if isinstance(one, str) or isinstance(two, str):
-        before, after = (leaves if isinstance(leaves, str) else "known" for leaves in (one, two))
-        found.append(Change(sample.name, "", before, after, isinstance(one, str)) if before != after else None)
-    known = next((leaves for leaves in (one, two) if not isinstance(leaves, str)), [])
-    rules = [_rules(leaves, len(known)) for leaves in (one, two)]
-    found += [_change(sample.name, text, *pair) for (text, _), *pair in zip(known, *rules, strict=True)]
-    return tuple(change for change in found if change)
+    return found
 
 
 # --- messages
@@ -90,14 +79,15 @@ def _entries(policy: Policy) -> dict[_Key, _Entry]:
     """Every message the policy knows, by what it matches."""
     found: dict[_Key, _Entry] = {}
     for kind, table in (("push", policy.pushes), ("reply", policy.replies)):
-        found |= {("inbound", kind, name, form): _entry(policy, rules) for (form, name), rules in table.items()}
-    found |= {("inbound", "push", "", form): _entry(policy, rules) for form, rules in policy.fallback.items()}
+        found |= {("inbound", kind, name, form, ""): _entry(policy, rules) for (form, name), rules in table.items()}
+    for item in policy.conditioned:
+        kind = "push" if item.rules.phase is Phase.REQUEST else "reply"
+        found["inbound", kind, item.kind, item.rules.form, str(item.when)] = _entry(policy, item.rules)
+    found |= {("inbound", "push", "", form, ""): _entry(policy, rules) for form, rules in policy.fallback.items()}
     for call in policy.calls:
         path = "".join(f"/{segment or '{}'}" for segment in call.path.segments)
-        phases = {"request": call.request, "response": call.response}
-        phases |= {f"response {status}": rules for status, rules in call.errors.items()}
-        for phase, rules in phases.items():
-            found[call.direction.value, call.method, path, phase] = _entry(policy, rules, call)
+        for phase, rules in call.rule_sets().items():
+            found[call.direction.value, call.method, path, phase, str(call.when)] = _entry(policy, rules, call)
     return found
 
 
@@ -113,12 +103,13 @@ def _unnamed(policy: Policy, key: _Key) -> _Entry | None:
 
 
 def _label(key: _Key, old: _Entry | None, new: _Entry | None) -> str:
+    when = f", {key[4]}" if key[4] else ""
     if key[0] == "inbound":
-        return f"inbound {key[1]} {key[2] or 'of any other type'} ({key[3]})"
+        return f"inbound {key[1]} {key[2] or 'of any other type'} ({key[3]}){when}"
     path, entry = key[2], new or old
     for name in entry.names if entry else ():
         path = path.replace("{}", f"{{{name}}}", 1) if name else path
-    return f"{key[0]} {key[1]} {path} {key[3]}"
+    return f"{key[0]} {key[1]} {path} {key[3]}{when}"
 
 
 def _defaults(old: Policy, new: Policy) -> Iterator[Change]:
@@ -150,10 +141,12 @@ def _forms(part: str, entry: _Entry | None) -> set[str]:
 
 def _fields(where: str, part: str, form: str, old: _Entry | None, new: _Entry | None) -> list[Change]:
     rows = []
-    for pattern, one, two in cells(_table(old, part, form), _table(new, part, form)):
-        before, after = one or _unknown(old, part, form), two or _unknown(new, part, form)
+    olds, news = _table(old, part, form), _table(new, part, form)
+    for pattern, one, two in cells(olds, news):
+        before = one or _around(olds, pattern) or _unknown(old, part, form)
+        after = two or _around(news, pattern) or _unknown(new, part, form)
         text = pattern_text(form, _named(pattern, new or old) if part == "path" else pattern)
-        if change := _change(where, text, before, after):
+        if change := change_of(where, text, before, after):
             rows.append(change)
     return sorted(rows, key=lambda change: change.selector)
 
@@ -179,6 +172,12 @@ def _named(pattern: Pattern, entry: _Entry | None) -> Pattern:
     return tuple(names[part] or part if isinstance(part, int) else part for part in pattern)
 
 
+def _around(table: Table[Rule], pattern: Pattern) -> Rule | None:
+    """The rule of the whole text, for what stands inside one that is not looked into."""
+    places = [at for at, segment in enumerate(pattern) if isinstance(segment, Into)]
+    return next((rule for at in reversed(places) if (rule := table.find(pattern[:at]))), None)
+
+
 def _unknown(entry: _Entry | None, part: str, form: str) -> Rule:
     """What becomes of a value no rule knows."""
     if entry is None or (part == "body" and entry.rules.form != form):
@@ -188,7 +187,8 @@ def _unknown(entry: _Entry | None, part: str, form: str) -> Rule:
     return SEALED if part == "body" and entry.unmatched is Action.ENCRYPT else REFUSED
 
 
-def _change(where: str, selector: str, old: Rule, new: Rule) -> Change | None:
+def change_of(where: str, selector: str, old: Rule, new: Rule) -> Change | None:
+    """What differs between two rules for one value; None if they mean the same."""
     before, after = meaning(old), meaning(new)
     if before == after:
         return None
@@ -204,29 +204,3 @@ def _told(found: Mapping[str, str], keys: Iterable[str]) -> str:
     if "action" in keys:
         return "; ".join(f"{key}: {found[key]}" if key != "action" else found[key] for key in keys if key in found)
     return "; ".join(f"{key}: {found.get(key, UNWRITTEN.get(key, 'none'))}" for key in keys)
-
-
-# --- samples
-
-
-_Leaves = list[tuple[str, Rule]]
-
-
-def _leaves(policy: Policy, sample: Sample) -> _Leaves | str:
-    """The leaves of the sample with the rules of the policy's plan, or why the whole message is refused."""
-    try:
-        form = sample.document.form if sample.document else ""
-        rules = find_rules(policy, sample.occasion, form, sample.kind)
-        plan = draft_plan(policy, rules, sample.document, sample.occasion.query, sample.occasion.role)
-    except Refusal as refusal:
-        return f"refused: {refusal.code}"
-    places = [(document.form, leaf.path) for document in plan.documents for leaf in document.leaves]
-    return [(pattern_text(*place), _done_by(step)) for place, step in zip(places, plan.steps, strict=True)]
-
-
-def _done_by(step: Step) -> Rule:
-    return REFUSED if step.code == "field_unknown" else step.rule
-
-
-def _rules(leaves: _Leaves | str, number: int) -> list[Rule]:
-    return [REFUSED] * number if isinstance(leaves, str) else [rule for _, rule in leaves]

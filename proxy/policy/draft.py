@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from proxy.document.tree import Document, Leaf, Path
+from proxy.document.tree import Document, Into, Leaf, Path
 from proxy.policy.draft_classes import CLASSES, DATA, Guess, classify, is_data
 from proxy.policy.rules import Direction, Phase
 from proxy.policy.selector import ANY, Pattern
@@ -70,7 +70,7 @@ def draft_policy(samples: Sequence[Sample], shape: Shape) -> str:
     _check(samples, shape)
     said = {leaf.text.casefold() for sample in samples for leaf in sample.document.leaves if not _is_type(leaf.path)}
     names = {part for sample in samples for leaf in sample.document.leaves for part in leaf.path}
-    hidden = {name for name in names if isinstance(name, int) or _says_value(name, said)}
+    hidden = {name for name in names if not isinstance(name, str) or _says_value(name, said)}
     messages: dict[tuple[str, str], _Message] = {}
     for sample in samples:
         key = sample.document.form, sample.kind
@@ -97,7 +97,7 @@ def _is_type(path: Path) -> bool:
     return path in _TYPES
 
 
-def _add(message: _Message, leaves: Iterable[Leaf], shape: Shape, hidden: set[str | int]) -> None:
+def _add(message: _Message, leaves: Iterable[Leaf], shape: Shape, hidden: set[str | int | Into]) -> None:
     known = _known(message.form, shape)
     for leaf in leaves:
         if leaf.path in known:

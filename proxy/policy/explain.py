@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 
 from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose
 from proxy.document.head import read_header, read_path
-from proxy.document.tree import Document, Path
+from proxy.document.tree import Document, Into, Path
 from proxy.message import HeaderList
 from proxy.policy.carry_out import Carried, Keyset, carry_out, redaction_of
+from proxy.policy.conditions import Situation
 from proxy.policy.plan import Plan, Step, Treatment, draft_plan, read_call
-from proxy.policy.rules import Direction, OnError, Phase, Policy, Reveal, RuleSet
+from proxy.policy.rules import Call, Direction, OnError, Phase, Policy, Reveal, RuleSet
 from proxy.policy.selector import ANY, Any_, Pattern, Segment
 from proxy.policy.transform import Form
 from proxy.refusal import TABLE, Refusal
@@ -29,8 +30,8 @@ _TENANT, _REGION = "explained", "xx"
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """When a message comes by: what a route and its caller would say. `method`, `path`, `query` and `headers` (names in
-    lower case) for API calls only."""
+    """When a message comes by: what a route and its caller would say. `method`, `path`, `query`, `headers` (names in
+    lower case) and `content_type` for API calls only."""
 
     direction: Direction
     phase: Phase
@@ -40,6 +41,14 @@ class Occasion:
     query: str = ""
     status: int = 200
     headers: HeaderList = field(default=(), repr=False)
+    account: str = ""
+    tenant: str = ""
+    region: str = ""
+    content_type: str = ""
+
+    @property
+    def situation(self) -> Situation:
+        return Situation(self.account, self.tenant, self.region, self.role, self.content_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +88,9 @@ def find_rules(policy: Policy, occasion: Occasion, form: str, kind: str) -> Rule
     """
     found: RuleSet | None
     if occasion.direction is Direction.INBOUND:
-        if occasion.phase is Phase.REQUEST:
-            found = policy.pushes.get((form, kind)) or policy.fallback.get(form)
-        else:
-            found = policy.replies.get((form, kind))
+        found = policy.find_inbound(occasion.phase, form, kind, occasion.situation)
     else:
-        call = policy.find_call(occasion.direction, occasion.method, occasion.path)
+        call = find_call(policy, occasion)
         is_request = occasion.phase is Phase.REQUEST
         found = None if call is None else call.request if is_request else call.answer_rules(occasion.status)
     if found is None:
@@ -92,12 +98,16 @@ def find_rules(policy: Policy, occasion: Occasion, form: str, kind: str) -> Rule
     return found
 
 
+def find_call(policy: Policy, occasion: Occasion) -> Call | None:
+    return policy.find_call(occasion.direction, occasion.method, occasion.path, occasion.situation)
+
+
 def read_sample(policy: Policy, occasion: Occasion, data: bytes, read: Callable[[bytes], Document]) -> Document | None:
     """A body as production reads it, with `read` unless the rules of an API call say that it is urlencoded; None if a
     call has no body. Raises Refusal."""
     if not data and occasion.direction is not Direction.INBOUND:
         return None
-    call = policy.find_call(occasion.direction, occasion.method, occasion.path)
+    call = find_call(policy, occasion)
     return read_call(call.request, data, read) if call and occasion.phase is Phase.REQUEST else read(data)
 
 
@@ -113,6 +123,8 @@ def protect_first(plan: Plan, keys: Keyset, entropy: Entropy) -> Carried:
 
     def protected(step: Step) -> Step:
         wanted = step.code == "clear_value_refused"
+        if step.treatment is Treatment.LOOKED_INTO:
+            return step
         return step._replace(treatment=Treatment.ENCRYPTED if wanted else Treatment.ALLOWED, code="")
 
     return carry_out(_with(plan, protected), keys, _TENANT, _REGION, entropy)
@@ -165,7 +177,7 @@ def explain(
 
 def head_of(policy: Policy, rules: RuleSet, occasion: Occasion) -> tuple[Document, ...]:
     """Path variables and header fields with rules, if `rules` are those of a call's request."""
-    call = policy.find_call(occasion.direction, occasion.method, occasion.path)
+    call = find_call(policy, occasion)
     if call is None or call.request is not rules:
         return ()
     return read_path(occasion.path, call.path.names), read_header(occasion.headers, rules.declared_fields)
@@ -178,9 +190,14 @@ def _with(plan: Plan, change: Callable[[Step], Step]) -> Plan:
 def _code_of(plan: Plan, index: int, keys: Keyset, entropy: Entropy) -> str:
     """Why the leaf `index` alone cannot be carried out; empty if it can."""
     only = plan.steps[index]
-    if only.treatment is Treatment.ALLOWED:
+    stays = (Treatment.ALLOWED, Treatment.LOOKED_INTO)
+    if only.treatment in stays:
         return ""
-    alone = _with(plan, lambda step: step if step is only else step._replace(treatment=Treatment.ALLOWED))
+
+    def alone_or_left(step: Step) -> Step:
+        return step if step is only or step.treatment in stays else step._replace(treatment=Treatment.ALLOWED)
+
+    alone = _with(plan, alone_or_left)
     try:
         carry_out(alone, keys, _TENANT, _REGION, entropy)
     except Refusal as refusal:
@@ -213,6 +230,7 @@ _WHY = {
     Treatment.HASHED: "the class hashes",
     Treatment.INDEXED: "the class indexes",
     Treatment.FORMAT_PRESERVED: "the class encrypts and keeps the format",
+    Treatment.LOOKED_INTO: "what stands inside has rules of its own, below",
     Treatment.REVEALED: "opened for {role}",
     Treatment.REVEALED_MASKED: "opened and masked for {role}",
 }
@@ -258,16 +276,26 @@ def selector_of(form: str, path: Path) -> str:
 
 def pattern_text(form: str, pattern: Pattern) -> str:
     """The selector with this pattern, as an author would write it."""
+    stages: list[tuple[str, list[Segment]]] = [(form, [])]
+    for segment in pattern:
+        if isinstance(segment, Into):
+            stages.append((segment.value, []))
+        else:
+            stages[-1][1].append(segment)
+    return " > ".join(_stage_text(*stage) for stage in stages)
+
+
+def _stage_text(form: str, segments: list[Segment]) -> str:
     if form == "json":
-        return "json:$" + "".join(_json_segment(segment) for segment in pattern)
-    names = ("*" if segment is ANY else str(segment) for segment in pattern)
+        return "json:$" + "".join(_json_segment(segment) for segment in segments)
+    names = ("*" if segment is ANY else str(segment) for segment in segments)
     return ("xml:/" if form == "xml" else f"{form}:") + "/".join(names)
 
 
 def _json_segment(segment: Segment) -> str:
     if isinstance(segment, Any_):
         return "[*]"
-    if isinstance(segment, int):
+    if not isinstance(segment, str):
         return f"[{segment}]"
     if segment.isascii() and segment.isidentifier():
         return f".{segment}"

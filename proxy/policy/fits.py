@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from proxy.policy.crm_fields import CrmField, CrmObjects
 from proxy.policy.field_demands import demands_of
 from proxy.policy.lengths import ASCII_BYTES, CHINESE_BYTES, Extent, longest, most_that_fits, of_characters
-from proxy.policy.rules import FORM_OF, DataClass, Fits, OnError, Policy, Rule, RuleSet
+from proxy.policy.rules import FORM_OF, DataClass, Fits, OnError, Phase, Policy, Rule, RuleSet
 from proxy.policy.transform import Form
 from proxy.source.problem import Place, Problem, nearest
 
@@ -69,11 +69,10 @@ def check_fits(policy: Policy, objects: CrmObjects) -> Fitting:
 
 
 def _rule_sets(policy: Policy) -> Iterator[RuleSet]:
-    yield from policy.pushes.values()
-    yield from policy.replies.values()
-    yield from policy.fallback.values()
+    for phase in Phase:
+        yield from policy.inbound_rules(phase)
     for call in policy.calls:
-        yield from (call.request, call.response, *call.errors.values())
+        yield from call.rule_sets().values()
 
 
 def _writes(rule: Rule) -> bool:

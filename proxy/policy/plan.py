@@ -6,17 +6,17 @@ A plan names the keys it needs, so that the conductor can fetch exactly those, a
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from proxy.crypto import field_token
 from proxy.crypto.data_key import Purpose
 from proxy.crypto.field_token import Parsed, TokenError
 from proxy.document.query import read_form, read_query
-from proxy.document.tree import Document, Kind, Leaf
-from proxy.policy.rules import UNCLASSIFIED, Action, Policy, Reveal, Rule, RuleSet
-from proxy.policy.selector import part_of
+from proxy.document.tree import MAX_LEAVES, Document, Kind, Leaf
+from proxy.policy.rules import UNCLASSIFIED, Action, Opening, Policy, Reveal, Rule, RuleSet
+from proxy.policy.selector import Table, part_of
 from proxy.refusal import Refusal
 from proxy.source.problem import Place
 
@@ -36,6 +36,7 @@ class Treatment(enum.Enum):
     ENCRYPTED = "encrypted"
     REVEALED = "revealed"
     REVEALED_MASKED = "revealed masked"
+    LOOKED_INTO = "looked into"
     REFUSED = "refused"
 
 
@@ -70,13 +71,18 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps for the leaves of all parts of a message, in the order of documents and leaves: one each."""
+    """Steps for the leaves of all parts of a message, in the order of documents and leaves: one each.
+
+    `inside`: of the documents that stand inside a text, the index of that text's step, by their own index. They come
+    after the document they stand in and have its form.
+    """
 
     policy: str
     revision: str
     rules: RuleSet
     documents: tuple[Document, ...]
     steps: tuple[Step, ...]
+    inside: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def body(self) -> Document | None:
@@ -144,13 +150,22 @@ def draft_plan(
         raise Refusal("document_type")
     documents = (read_query(query), *head) if body is None else (body, read_query(query), *head)
     steps: list[Step] = []
-    for document in documents:
-        part = part_of(document.form)
-        # Only of a body may something be unknown and encrypted: an upstream acts on parameters it is given.
-        unmatched = policy.unmatched if part == "body" else Action.REFUSE
-        table = rules.tables[part]
-        steps += [_step(rules, leaf, table.find(leaf.path), role, unmatched) for leaf in document.leaves]
-    return Plan(policy.name, policy.revision, rules, documents, tuple(steps))
+    if not rules.openings:
+        for document in documents:
+            steps += _steps(policy, rules, document, role)
+        return Plan(policy.name, policy.revision, rules, documents, tuple(steps))
+    return _Insight(policy, rules, role).plan(documents)
+
+
+def _steps(policy: Policy, rules: RuleSet, document: Document, role: str) -> list[Step]:
+    part = part_of(document.form)
+    unmatched, find = _unmatched(policy, part), rules.tables[part].find
+    return [_step(rules, leaf, find(leaf.path), role, unmatched) for leaf in document.leaves]
+
+
+def _unmatched(policy: Policy, part: str) -> Action:
+    """Only of a body may something be unknown and encrypted: an upstream acts on parameters it is given."""
+    return policy.unmatched if part == "body" else Action.REFUSE
 
 
 _NOWHERE = Place("", 0, 0)
@@ -197,3 +212,51 @@ def _token(text: str) -> Parsed | None:
         return field_token.parse(text)
     except TokenError:
         return None
+
+
+class _Insight:
+    """Plans a message whose rules look into texts.
+
+    A text is looked into only if it can be read as its rules say and each of its leaves has a rule. Otherwise it is one
+    value, under the rule of the field itself: the names in it are its writer's words too, and may not pass with it.
+    """
+
+    def __init__(self, policy: Policy, rules: RuleSet, role: str) -> None:
+        self.policy, self.rules, self.role = policy, rules, role
+        self.documents: list[Document] = []
+        self.steps: list[Step] = []
+        self.inside: dict[int, int] = {}
+
+    def plan(self, documents: tuple[Document, ...]) -> Plan:
+        self.documents += documents
+        for document in self.documents:  # grows meanwhile
+            self.add(document)
+        policy = self.policy
+        return Plan(
+            policy.name, policy.revision, self.rules, tuple(self.documents), tuple(self.steps), dict(self.inside)
+        )
+
+    def add(self, document: Document) -> None:
+        part = part_of(document.form)
+        openings = self.rules.openings.get(part)
+        for step in _steps(self.policy, self.rules, document, self.role):
+            inner = self.look(step.leaf, part, openings) if openings else None
+            if inner is not None:
+                self.inside[len(self.documents)] = len(self.steps)
+                self.documents.append(replace(inner, form=document.form))
+                if sum(len(each.leaves) for each in self.documents) > MAX_LEAVES:
+                    raise Refusal("document_too_large")
+            self.steps.append(step if inner is None else Step(step.leaf, Treatment.LOOKED_INTO, _LOOKED_INTO_RULE))
+
+    def look(self, leaf: Leaf, part: str, openings: Table[Opening]) -> Document | None:
+        """What stands inside `leaf`, if all of it has rules."""
+        opening = openings.find(leaf.path)
+        inner = opening.read(leaf) if opening else None
+        if inner is None:
+            return None
+        find = self.rules.tables[part].find
+        known = all(find(each.path) or self.look(each, part, openings) is not None for each in inner.leaves)
+        return inner if known else None
+
+
+_LOOKED_INTO_RULE = Rule(None, _NOWHERE, Action.REFUSE)

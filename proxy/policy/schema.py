@@ -11,10 +11,16 @@ from proxy.crypto.dialling import PLANS
 from proxy.crypto.ff1 import MAX_RADIX
 from proxy.crypto.mask import KINDS
 from proxy.crypto.normalise import STEPS
+from proxy.document.parts import REST
 from proxy.policy.compile import BODY_FORMS, METHODS
+from proxy.policy.conditions import OF_CALLS, OF_OWNERS, OF_PUSHES, SHAPES
+from proxy.policy.patterns import BUILT_IN, MAX_PATTERN
+from proxy.policy.patterns import NAME as PATTERN_NAME
 from proxy.policy.plan import Treatment
-from proxy.policy.read_file import NAME, STATUS_CLASSES
+from proxy.policy.read_file import STATUS_CLASSES
 from proxy.policy.read_forms import ALPHABETS
+from proxy.policy.read_rules import NAME
+from proxy.policy.read_tests import SITUATION
 from proxy.policy.rules import Action, Direction, Phase
 from proxy.policy.schema_parts import TEXT, Schema, choice, closed, described, ref, when
 from proxy.policy.schema_patterns import (
@@ -45,10 +51,12 @@ def policy_schema() -> dict[str, object]:
     top: dict[str, Schema] = {
         "version": {"const": 1},
         "extends": {"type": "array", "items": TEXT},
-        "defaults": closed({"unmatched": choice((Action.REFUSE, Action.ENCRYPT))}),
+        "defaults": _defaults(),
         "classes": {"type": "object", "additionalProperties": ref("class")},
         "common": {"type": "array", "items": ref("common")},
         "messages": {"type": "array", "items": ref("message")},
+        "patterns": _patterns(),
+        "variants": {"type": "array", "items": ref("variant")},
         "tests": {"type": "array", "items": ref("test")},
     }
     return {
@@ -60,10 +68,36 @@ def policy_schema() -> dict[str, object]:
             "class": _class(),
             "common": _common(),
             "message": _message(),
+            "variant": _variant(),
             "test": _test(),
             **rule_definitions(),
         },
     }
+
+
+def _defaults() -> Schema:
+    return closed({"unmatched": choice((Action.REFUSE, Action.ENCRYPT))})
+
+
+def _patterns() -> Schema:
+    free = f"^(?!(?:{'|'.join((REST, *BUILT_IN))})$){PATTERN_NAME}$"
+    text = {"type": "string", "minLength": 1, "maxLength": MAX_PATTERN}
+    return {"type": "object", "propertyNames": {"pattern": free}, "additionalProperties": text}
+
+
+def _variant() -> Schema:
+    classes = {"type": "object", "additionalProperties": ref("class")}
+    when_ = closed(_conditions(OF_OWNERS), minProperties=1)
+    return closed({"when": when_, "defaults": _defaults(), "classes": classes}, required=("when",))
+
+
+def _conditions(names: tuple[str, ...]) -> dict[str, Schema]:
+    """Each a text or a list of texts."""
+    found: dict[str, Schema] = {}
+    for name in names:
+        one = {"type": "string", "pattern": whole(SHAPES[name])}
+        found[name] = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+    return found
 
 
 def _kept() -> Schema:
@@ -149,10 +183,11 @@ def _inbound() -> Schema:
         "type": {"type": "string", "pattern": EVENT},
         "event": {"type": "string", "minLength": 1},
     }
+    asked = _conditions(OF_PUSHES)
     matches = [
-        closed({"type": kind}, ("type",)),
-        closed(event, ("type", "event")),
-        closed({"reply": kind}, ("reply",)),
+        closed({"type": kind, **asked}, ("type",)),
+        closed({**event, **asked}, ("type", "event")),
+        closed({"reply": kind, **asked}, ("reply",)),
     ]
     is_reply = {"properties": {"match": {"type": "object", "required": ["reply"]}}, "required": ["match"]}
     phases = when(is_reply, _only(Phase.RESPONSE, Phase.REQUEST), **_only(Phase.REQUEST, Phase.RESPONSE))
@@ -166,7 +201,8 @@ def _only(phase: Phase, other: Phase) -> dict[str, object]:
 
 def _call(side: Direction) -> Schema:
     path: Schema = {"type": "string", "maxLength": 512, "pattern": PATH_TEMPLATE}
-    match = closed({"method": {"enum": list(METHODS)}, "path": path}, ("method", "path"))
+    call: dict[str, Schema] = {"method": {"enum": list(METHODS)}, "path": path}
+    match = closed({**call, **_conditions(OF_CALLS)}, ("method", "path"))
     rules = {phase: {"allOf": [_rules_of(side, phase), _one_body()]} for phase in Phase}
     errors = closed(dict.fromkeys(STATUS_CLASSES, rules[Phase.RESPONSE]))
     phases = {phase.value: schema for phase, schema in rules.items()}
@@ -199,6 +235,7 @@ def _test() -> Schema:
         "headers": _headers(),
         "status": {"type": "integer", "minimum": 200, "maximum": 599},
         "protect": {"type": "boolean"},
+        **{name: {"type": "string", "pattern": whole(SHAPES[name])} for name in SITUATION},
         "expect": expect,
     }
     return closed(members, required=("sample", "expect"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proxy.policy.selector import GATEWAYS_OWN
+from proxy.policy.selector import GATEWAYS_OWN, MAX_INSIDE
 
 _XML = r"(?:\*|[A-Za-z_][A-Za-z0-9_.-]{0,63})"
 _LETTER, _CHARACTER = r"(?:[A-Za-z_]|[^\x00-\x7f])", r"(?:[A-Za-z0-9_]|[^\x00-\x7f])"
@@ -23,9 +23,16 @@ _FORMS = {
     "header": rf"(?!(?:{'|'.join(sorted(GATEWAYS_OWN))})$)[a-z0-9-]{{1,64}}",
 }
 SELECTOR_FORMS = tuple(_FORMS)
+_INNER = {form: _FORMS[form] for form in ("json", "xml", "form")} | {
+    "base64": "text",
+    "within": r"[a-z][a-z0-9_-]{0,31}",
+}
+_STAGES = "|".join(f"{form}:{rest}" for form, rest in _INNER.items())
+_INSIDE = rf"(?: > (?:{_STAGES})){{0,{MAX_INSIDE}}}"
+_WHOLE_ONLY = ("path", "header")
 
 # A selector with `*` in it, however it is spelled; a quoted '*' is a name.
-WILDCARD = rf"^(?:xml:(?:/{_XML})*?/\*(?:/|$)|json:\$(?:{_NAMED})*{_ANY})"
+WILDCARD = rf"^(?:.* > )?(?:xml:(?:/{_XML})*?/\*(?:/| |$)|json:\$(?:{_NAMED})*{_ANY})"
 
 _SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+"
 PATH_TEMPLATE = rf"^(?:/(?:{_SEGMENT}|\{{[a-z][a-z0-9_]{{0,31}}\}}))+$"
@@ -40,7 +47,7 @@ def whole(pattern: str) -> str:
 
 def selectors(forms: Iterable[str]) -> str:
     """Selectors of these forms."""
-    return whole("|".join(f"{form}:{_FORMS[form]}" for form in forms))
+    return whole("|".join(f"{form}:{_FORMS[form]}" + ("" if form in _WHOLE_ONLY else _INSIDE) for form in forms))
 
 
 FIELD = whole(_FORMS["header"])

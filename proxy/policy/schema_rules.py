@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.policy.compile import BODY_FORMS
-from proxy.policy.read_file import NAME
+from proxy.policy.read_rules import NAME
 from proxy.policy.rules import FORM_OF, REVEALING, Action, Direction, OnError, Phase, Reveal
 from proxy.policy.schema_parts import TEXT, Schema, choice, closed, ref
 from proxy.policy.schema_patterns import SELECTOR_FORMS, WILDCARD, selectors, whole

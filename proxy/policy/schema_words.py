@@ -45,6 +45,7 @@ MEANINGS: dict[Enum, str] = {
     Treatment.ENCRYPTED: "it leaves as a token",
     Treatment.REVEALED: "its token is opened",
     Treatment.REVEALED_MASKED: "its token is opened and masked",
+    Treatment.LOOKED_INTO: "what stands inside the text has rules of its own",
     Treatment.REFUSED: "the message does not leave",
 }
 
@@ -54,6 +55,13 @@ KEYS = {
     "defaults": "What holds where no rule speaks.",
     "unmatched": "What becomes of a value no rule knows: refuse the message, or encrypt the value.",
     "classes": "What the data is: a name, and what is done to values of that class.",
+    "patterns": "Parts of a text, for within: selectors: a name and an RE2 pattern, whose group, if any, is the part.",
+    "variants": "What is said otherwise for the data of some tenants or regions.",
+    "when": "For whose data it holds.",
+    "account": "The WeChat account, by its name in gateway.yaml.",
+    "tenant": "The tenant of the route, or a list of them.",
+    "region": "The region of the route, or a list of them.",
+    "content_type": "The media type of the call's request, in lower case, without parameters.",
     "common": "Rules for all messages of a direction. A message's own rule for the same field goes first.",
     "messages": "One entry for each kind of message. No two may match the same one.",
     "tests": "Samples, and what must become of their fields. wxgate policy check runs them.",

@@ -7,6 +7,9 @@
     path:id                                 a variable of the path template, {id}
     header:if-match                         a header field of a request, lower-case
 
+    xml:/xml/Content > json:$.order.phone   inside a text: JSON, XML, a form, base64 (base64:text), parts of a sentence
+    json:$.body > within:mention            that a pattern finds, and within:rest
+
 Specificity is read from left to right: a name or index comes before `*`. Two different patterns of the same leaf are
 therefore never equal; the same pattern twice is a compile error.
 """
@@ -15,9 +18,11 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from proxy.document.tree import Path
+from proxy.document.inside import TEXT
+from proxy.document.tree import Into
 
 # They say where a message ends, where it goes, who keeps the connection and who asks.
 GATEWAYS_OWN = frozenset(
@@ -34,7 +39,7 @@ class Any_(enum.Enum):
 
 
 ANY = Any_.ANY
-Segment = str | int | Any_
+Segment = str | int | Into | Any_
 Pattern = tuple[Segment, ...]
 
 _XML_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
@@ -45,9 +50,15 @@ _JSON_SEGMENT = re.compile(
 )
 
 
+# How many texts may lie in one another.
+MAX_INSIDE = 3
+_INSIDE = re.compile(r" > (?=[a-z0-9]+:)", re.ASCII)
+
+
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """`form`: xml, json or form for a body; query, path or header."""
+    """`form`: xml, json or form for a body; query, path or header. What it says of the inside of a text follows an
+    `Into` in the pattern."""
 
     form: str
     pattern: Pattern
@@ -57,13 +68,37 @@ class Selector:
     def has_wildcard(self) -> bool:
         return ANY in self.pattern
 
+    @property
+    def inside(self) -> Into | None:
+        """What the innermost text is looked into as; None for a selector of a whole value."""
+        return next((segment for segment in reversed(self.pattern) if isinstance(segment, Into)), None)
+
+    @property
+    def innermost(self) -> str:
+        """The form of what stands beside the values it points at."""
+        return self.inside.value if self.inside else self.form
+
 
 def parse_selector(text: str) -> Selector:
     """ValueError with a sentence for the author if `text` is no selector."""
+    first, *inner = _INSIDE.split(text)
+    form, rest = _form_of(first, _PARSERS)
+    pattern = _PARSERS[form](rest)
+    if inner and form in ("path", "header"):
+        raise ValueError(f"a {form}: selector points at a whole value")
+    if len(inner) > MAX_INSIDE:
+        raise ValueError(f"a selector looks into at most {MAX_INSIDE} texts")
+    for stage in inner:
+        word, rest = _form_of(stage, _INNER)
+        pattern = (*pattern, Into(word), *_INNER[word](rest))
+    return Selector(form, pattern, text)
+
+
+def _form_of(text: str, forms: Collection[str]) -> tuple[str, str]:
     form, colon, rest = text.partition(":")
-    if not colon or form not in _PARSERS:
-        raise ValueError(f"a selector begins with one of {', '.join(f'{form}:' for form in _PARSERS)}")
-    return Selector(form, _PARSERS[form](rest), text)
+    if not colon or form not in forms:
+        raise ValueError(f"a selector begins with one of {', '.join(f'{form}:' for form in forms)}")
+    return form, rest
 
 
 def _xml(rest: str) -> Pattern:
@@ -119,7 +154,20 @@ def _field(rest: str) -> Pattern:
     return (rest,)
 
 
+def _spelled(rest: str) -> Pattern:
+    if rest != TEXT:
+        raise ValueError(f"base64:{TEXT} is all there is in base64")
+    return (rest,)
+
+
+def _part(rest: str) -> Pattern:
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", rest, re.ASCII):
+        raise ValueError("a within: selector names a pattern, or rest")
+    return (rest,)
+
+
 _PARSERS = {"xml": _xml, "json": _json, "form": _name, "query": _name, "path": _variable, "header": _field}
+_INNER = {"json": _json, "xml": _xml, "form": _name, "base64": _spelled, "within": _part}
 PARTS = ("body", "query", "path", "header")
 
 
@@ -148,7 +196,7 @@ class Table[T]:
             return None
         return table.item
 
-    def find(self, path: Path) -> T | None:
+    def find(self, path: Pattern) -> T | None:
         """What belongs to the most specific pattern that matches `path`.
 
         Nothing of `path` is remembered: it holds names that a caller chose, as long as a body may be.
@@ -156,10 +204,12 @@ class Table[T]:
         found = self._exact.get(path)  # a pattern without `*` is the most specific there can be
         return self._walk(path, 0) if found is None else found
 
-    def _walk(self, path: Path, at: int) -> T | None:
+    def _walk(self, path: Pattern, at: int) -> T | None:
         if at == len(path):
             return self.item
-        for segment in (path[at], ANY):
+        here = path[at]
+        # Into a text leads its own word only: `*` stands for names.
+        for segment in (here,) if isinstance(here, Into) else (here, ANY):
             if (below := self.below.get(segment)) and (found := below._walk(path, at + 1)) is not None:
                 return found
         return None

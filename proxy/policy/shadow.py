@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
+from proxy.document.tree import Path
 from proxy.policy.explain import Occasion, find_rules
 from proxy.policy.plan import Plan, Step, draft_plan
 from proxy.policy.rules import Policy
@@ -31,17 +33,32 @@ def compare(plan: Plan, following: Policy, occasion: Occasion, kind: str) -> tup
         then = draft_plan(following, rules, body, occasion.query, occasion.role, head)
     except Refusal as refusal:
         return (Difference("the message", "decided", f"refused: {refusal.code}"),)
-    pairs = zip(plan.steps, then.steps, strict=True)
-    found = [Difference(_selector(now, after), _words(now), _words(after)) for now, after in pairs]
+    one, two = _placed(plan), _placed(then)
+    found = [_difference(one.get(place), two.get(place)) for place in one | two]
     return tuple(dict.fromkeys(item for item in found if item.now != item.then))
 
 
-def _selector(now: Step, then: Step) -> str:
-    selector = now.rule.selector or then.rule.selector
-    return selector.text if selector else "unmatched"
+def _placed(plan: Plan) -> dict[tuple[str, Path, int], Step]:
+    """The steps by form, path and which of several leaves there: one of the two may look into a text, the other not."""
+    placed: dict[tuple[str, Path, int], Step] = {}
+    count: Counter[tuple[str, Path]] = Counter()
+    for document, steps in plan.steps_by_document():
+        for step in steps:
+            place = document.form, step.leaf.path
+            placed[*place, count[place]] = step
+            count[place] += 1
+    return placed
 
 
-def _words(step: Step) -> str:
+def _difference(now: Step | None, then: Step | None) -> Difference:
+    rules = [step.rule for step in (now, then) if step]
+    selector = next((rule.selector.text for rule in rules if rule.selector), "unmatched")
+    return Difference(selector, _words(now), _words(then))
+
+
+def _words(step: Step | None) -> str:
+    if step is None:
+        return "not looked into"
     rule = step.rule
     parts = [step.treatment.value, rule.data_class.name if rule.data_class else "", rule.datum, *rule.binds]
     forms = [f"{name}={form.value}" for name, form in rule.write]

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from proxy.policy.check_tests import check_tests
-from proxy.policy.compile import compile_policy, oracles
+from proxy.policy.compile import compile_policy
+from proxy.policy.oracle import oracles
 from proxy.policy.rules import Policy
 from proxy.route import Route
 from proxy.serve.settings_parts import read_bounded
@@ -57,10 +58,10 @@ def shared_oracles(routes: Iterable[Route], policies: Mapping[str, Policy], base
         if route.policy in policies:
             used.setdefault((route.tenant, route.region), set()).add(route.policy)
     found: list[Problem] = []
-    for names in used.values():
+    for owner, names in used.items():
         for name in names:
-            others = [policies[other] for other in names - {name}]
-            found += _placed(oracles(policies[name], others), (base / name).parent)
+            others = [policies[other].for_owner(*owner) for other in names - {name}]
+            found += _placed(oracles(policies[name].for_owner(*owner), others), (base / name).parent)
     return found
 
 

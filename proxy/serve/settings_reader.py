@@ -318,12 +318,7 @@ class SettingsReader(Parts):
         if policy is None:
             return
         direction = Direction(route.kind.value)
-        has = (
-            bool(policy.pushes)
-            if direction is Direction.INBOUND
-            else any(call.direction is direction for call in policy.calls)
-        )
-        if not has:
+        if not policy.speaks_of(direction):
             message = (
                 f'policy "{route.policy}" has no {direction.value} message: route "{route.name}" refuses everything'
             )

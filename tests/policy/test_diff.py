@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from proxy.document.json_body import read_json
 from proxy.document.xml_body import read_xml
-from proxy.policy.diff import Change, Sample, diff_policies, diff_sample
+from proxy.policy.diff import Change, diff_policies
+from proxy.policy.diff_sample import Sample, diff_sample
 from proxy.policy.explain import Occasion
 from proxy.policy.meaning import REFUSED, SEALED, meaning, weaker
 from proxy.policy.rules import Direction, Phase, Policy, Rule

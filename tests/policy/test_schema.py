@@ -36,6 +36,11 @@ classes:
   kept: {action: format_preserving, alphabet: 零一二三四五六七八九}
   hashed: {action: hash, normalise: [trim, digits]}
   searched: {action: index}
+patterns: {order: 'SO-([0-9]{6,10})'}
+variants:
+  - when: {tenant: [acme, beta], region: cn}
+    defaults: {unmatched: refuse}
+    classes: {fixed: {action: redact, text: '-'}}
 common:
   - direction: inbound
     request:
@@ -59,9 +64,14 @@ messages:
     response: {xml:/xml/Content: {class: secret, as: reply, reveal: {'*': plain, clerk: mask}}}
   - name: call
     direction: agent
-    match: {method: PATCH, path: '/data/v1.0/{id}'}
+    match: {method: PATCH, path: '/data/v1.0/{id}', role: [agent, clerk], content_type: application/json}
     request: {path:id: allow, header:if-match: drop, form:a: {class: secret, as: b}, query:x: allow}
-    response: {json:$.a: {class: secret, as: b, bind: [], reveal: {agent: keep}}, 'json:$.l[*]': refuse}
+    response:
+      json:$.a: {class: secret, as: b, bind: [], reveal: {agent: keep}}
+      json:$.l[*]: refuse
+      json:$.t > within:order: {class: secret, as: b, reveal: {'*': plain}}
+      json:$.t > within:rest: {action: allow, because: the CRM writes it}
+      json:$.u > base64:text > json:$.x: drop
     errors: {4xx: {json:$.message: drop}, 5xx: {}}
 tests:
   - {sample: s.xml, direction: agent, phase: response, method: GET, path: /x, role: r, expect: {json:$.a: revealed}}
