@@ -16,6 +16,46 @@ from proxy.source.problem import Problem, Problems
 
 TENANT, REGION = "acme", "cn"
 
+# A policy to be made wrong in one place.
+CLASSES = """version: 1
+classes:
+  secret: {action: encrypt}
+  agent.text: {action: encrypt}
+  id: {action: encrypt, deterministic: true}
+"""
+PUSH = """  - name: push
+    direction: inbound
+    match: {type: text}
+    request:
+      xml:/xml/FromUserName: {class: id, as: openid}
+      xml:/xml/Content: {class: secret, as: words}
+"""
+SEND = """  - name: send
+    direction: outbound
+    match: {method: POST, path: /send}
+    request:
+      json:$.touser: {class: id, as: openid, reveal: {'*': plain}}
+"""
+GOOD = CLASSES + "messages:\n" + PUSH + SEND
+
+
+def message(
+    match: str, rules: str = "request: {'xml:/xml/a': drop}", direction: str = "inbound", name: str = "m"
+) -> str:
+    return f"  - {{name: {name}, direction: {direction}, match: {match}, {rules}}}\n"
+
+
+ONE_PUSH = """version: 1
+classes:
+  secret: {action: encrypt}
+  gone: {action: drop}
+messages:
+  - name: m
+    direction: inbound
+    match: {type: text}
+    request:
+"""
+
 
 def loader(files: Mapping[str, str]) -> Callable[[str], bytes]:
     def load(name: str) -> bytes:
@@ -45,6 +85,13 @@ def place_of(text: str, part: str) -> tuple[int, int]:
     """Line and column of the last `part` in `text`."""
     at = text.rindex(part)
     return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+
+
+def require_told(text: str, code: str, at: str) -> None:
+    """Fails unless a problem `code` is told at the last `at` in `text`."""
+    found = problems(text)
+    assert (code, *place_of(text, at)) in {(it.code, it.place.line, it.place.column) for it in found}
+    assert all(problem.place.file == "p.yaml" for problem in found)
 
 
 class Entropy:
@@ -89,3 +136,11 @@ def refused(act: Callable[[], object]) -> str:
     with pytest.raises(Refusal) as error:
         act()
     return error.value.code
+
+
+def with_rules(rules: str, direction: str = "agent", phase: str = "request") -> str:
+    return (
+        CLASSES
+        + f"messages:\n  - name: m\n    direction: {direction}\n    match: {{method: POST, path: /a}}\n    {phase}:\n"
+        + "".join(f"      {line}\n" for line in rules.splitlines())
+    )

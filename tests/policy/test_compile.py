@@ -8,34 +8,17 @@ import pytest
 from proxy.policy.compile import compile_policy
 from proxy.policy.rules import Action, Direction
 from proxy.source.problem import Problems
-from tests.policy.build import codes, compiled, loader, place_of, problems
-
-CLASSES = """version: 1
-classes:
-  secret: {action: encrypt}
-  agent.text: {action: encrypt}
-  id: {action: encrypt, deterministic: true}
-"""
-PUSH = """  - name: push
-    direction: inbound
-    match: {type: text}
-    request:
-      xml:/xml/FromUserName: {class: id, as: openid}
-      xml:/xml/Content: {class: secret, as: words}
-"""
-SEND = """  - name: send
-    direction: outbound
-    match: {method: POST, path: /send}
-    request:
-      json:$.touser: {class: id, as: openid, reveal: {'*': plain}}
-"""
-GOOD = CLASSES + "messages:\n" + PUSH + SEND
-
-
-def message(
-    match: str, rules: str = "request: {'xml:/xml/a': drop}", direction: str = "inbound", name: str = "m"
-) -> str:
-    return f"  - {{name: {name}, direction: {direction}, match: {match}, {rules}}}\n"
+from tests.policy.build import (
+    CLASSES,
+    GOOD,
+    SEND,
+    codes,
+    compiled,
+    loader,
+    message,
+    place_of,
+    problems,
+)
 
 
 def test_a_good_policy_compiles_without_a_word() -> None:
@@ -182,99 +165,6 @@ def test_one_field_cannot_have_two_rules_however_it_is_spelled(one: str, two: st
     (problem,) = problems(text)
     assert (problem.code, problem.place.line, problem.place.column) == ("rule-duplicate", *place_of(text, two))
     assert "p.yaml:7:7" in problem.message
-
-
-# --- binds and reveals
-
-
-def with_rules(rules: str, direction: str = "agent", phase: str = "request") -> str:
-    return (
-        CLASSES
-        + f"messages:\n  - name: m\n    direction: {direction}\n    match: {{method: POST, path: /a}}\n    {phase}:\n"
-        + "".join(f"      {line}\n" for line in rules.splitlines())
-    )
-
-
-@pytest.mark.parametrize(
-    "rules",
-    [
-        "json:$.a: {class: secret, as: a, bind: [openid]}",
-        "json:$.a: {class: secret, as: a, bind: [a]}",
-        "json:$.a: {class: secret, as: a, bind: [b]}\njson:$.b: {class: secret, as: b, bind: [a]}",
-        # the datum is bound in one place and not in another: opening it could need itself
-        "json:$.a: {class: secret, as: a, bind: [a]}\njson:$.b: {class: secret, as: a}",
-        "json:$.b: {class: secret, as: a}\njson:$.a: {class: secret, as: a, bind: [a]}",
-    ],
-)
-def test_a_bind_names_a_datum_of_the_message_that_is_bound_to_nothing(rules: str) -> None:
-    assert set(codes(with_rules(rules))) == {"bind-unknown"}
-
-
-def test_a_bind_may_name_an_allowed_field_and_an_inherited_one() -> None:
-    compiled(with_rules("json:$.a: {class: secret, as: a, bind: [n]}\njson:$.n: {action: allow, as: n}"))
-    text = with_rules("json:$.a: {class: secret, as: a, bind: [n]}")
-    compiled(text + "common: [{direction: agent, request: {'json:$.n': {class: id, as: n}}}]\n")
-
-
-@pytest.mark.parametrize(("direction", "phase"), [("agent", "request"), ("outbound", "response")])
-def test_nothing_is_revealed_where_nobody_may_read(direction: str, phase: str) -> None:
-    text = with_rules("json:$.a: {class: secret, as: a, reveal: {'*': plain}}", direction, phase)
-    assert codes(text) == ["reveal-direction"]
-
-
-def test_nothing_is_revealed_in_a_push() -> None:
-    rules = "request: {'xml:/xml/a': {class: id, as: a, reveal: {'*': keep}}}"
-    assert codes(CLASSES + "messages:\n" + message("{type: text}", rules)) == ["reveal-direction"]
-
-
-def test_a_mask_for_a_role_needs_a_mask_in_the_class() -> None:
-    text = with_rules("json:$.a: {class: secret, as: a, reveal: {analyst: mask}}", phase="response")
-    assert codes(text) == ["mask-missing"]
-    compiled(text.replace("{action: encrypt}\n  agent", "{action: encrypt, mask: {keep_last: 2}}\n  agent"))
-
-
-# --- no oracle: what came from WeChat is never opened on the way back there
-
-
-REVEAL = "{class: secret, as: words, reveal: {'*': plain}}"
-
-
-@pytest.mark.parametrize(
-    ("name", "messages"),
-    [
-        ("outbound call", PUSH + SEND + f"      json:$.text.content: {REVEAL}\n"),
-        ("query of an outbound call", PUSH + SEND + f"      query:text: {REVEAL}\n"),
-        ("wildcard", PUSH + SEND + f"      json:$.*: {REVEAL}\n"),
-        ("passive reply", PUSH + message("{reply: text}", f"response: {{'xml:/xml/Content': {REVEAL}}}")),
-        ("id in another field", PUSH + SEND + "      json:$.text: {class: id, as: openid, reveal: {'*': plain}}\n"),
-        ("id of a class that is not deterministic", PUSH + SEND.replace("class: id", "class: secret")),
-        ("for one role only", PUSH + SEND + f"      json:$.t: {REVEAL.replace(chr(39) + '*' + chr(39), 'bot')}\n"),
-        ("unclassified", SEND + "      json:$.t: {class: secret, as: unclassified, reveal: {'*': plain}}\n"),
-        (
-            "what WeChat answered earlier",
-            SEND
-            + f"      json:$.t: {REVEAL}\n"
-            + message("{method: GET, path: /u}", "response: {'json:$.n': {class: secret, as: words}}", "outbound"),
-        ),
-    ],
-)
-def test_a_rule_that_would_open_a_followers_words_towards_wechat_is_refused(name: str, messages: str) -> None:
-    assert codes(CLASSES + "messages:\n" + messages) == ["reveal-oracle"], name
-
-
-def test_a_push_that_only_the_common_rules_know_counts_as_a_followers_too() -> None:
-    text = CLASSES + "messages:\n" + SEND + f"      json:$.t: {REVEAL}\n"
-    common = "common: [{direction: inbound, request: {'xml:/xml/Content': {class: secret, as: words}}}]\n"
-    assert codes(text + common + "defaults: {unmatched: encrypt}\n") == ["reveal-oracle"]
-
-
-def test_what_an_agent_wrote_may_be_opened_and_a_followers_id_where_the_addressee_stands() -> None:
-    compiled(GOOD + "      json:$.text: {class: agent.text, as: agent.text, bind: [openid], reveal: {'*': plain}}\n")
-
-
-def test_a_follower_s_words_may_be_opened_for_an_agent() -> None:
-    read = f"response: {{'json:$.t': {REVEAL}}}"
-    compiled(GOOD + message("{method: GET, path: /r}", read, "agent"))
 
 
 # --- extends, common, defaults, revision

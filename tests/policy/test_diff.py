@@ -7,13 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.document.json_body import read_json
-from proxy.document.xml_body import read_xml
 from proxy.policy.diff import Change, diff_policies
-from proxy.policy.diff_sample import Sample, diff_sample
-from proxy.policy.explain import Occasion
 from proxy.policy.meaning import REFUSED, SEALED, meaning, weaker
-from proxy.policy.rules import Direction, Phase, Policy, Rule
+from proxy.policy.rules import Policy, Rule
 from proxy.policy.selector import ANY, parse_selector
 from tests.policy.build import compiled
 
@@ -328,47 +324,6 @@ def test_a_rule_under_a_star_that_another_now_overrules_is_told_where_it_does() 
         ("json:$.chat.text", "deterministic: false", True),
         ("json:$.chat[*]", "refuse", True),
     ]
-
-
-# --- samples
-
-PUSH = read_xml(b"<xml><From>o</From><Kind>text</Kind><Text>hi</Text><Odd>1</Odd></xml>")
-INBOUND = Occasion(Direction.INBOUND, Phase.REQUEST)
-
-
-def on_push(old: str, new: str, kind: str = "text") -> list[tuple[str, str, str, bool]]:
-    found = diff_sample(compiled(old), compiled(new), Sample("s.xml", PUSH, kind, INBOUND))
-    assert {change.where for change in found} <= {"s.xml"}
-    return [(it.selector, it.before, it.after, it.weaker) for it in found]
-
-
-def test_the_values_of_a_sample_that_change_are_told_and_no_others() -> None:
-    assert on_push(TEXT, TEXT) == []
-    new = TEXT.replace("xml:/xml/Kind: allow", "xml:/xml/Kind: drop").replace(
-        "'json:$.code': allow", "'json:$.code': drop"
-    )
-    assert on_push(TEXT, new) == [("xml:/xml/Kind", "allow", "drop", False)]
-    assert on_push(TEXT, TEXT + "defaults: {unmatched: encrypt}\n") == [
-        ("xml:/xml/Odd", "refuse", "encrypt; as: unclassified", True)
-    ]
-
-
-def test_a_sample_that_was_no_message_before_says_so_and_what_leaves_now() -> None:
-    found = on_push(TEXT, TEXT + NEW, "image")
-    assert found == [
-        ("", "refused: message_unknown", "known", True),
-        ("xml:/xml/From", "refuse", "encrypt; as: openid; deterministic: true", True),
-    ]
-    assert [it[-1] for it in on_push(TEXT + NEW, TEXT, "image")] == [False, False]
-    assert on_push(TEXT, TEXT, "video") == []
-
-
-def test_a_call_s_sample_counts_its_query_and_its_role() -> None:
-    where = Occasion(Direction.OUTBOUND, Phase.REQUEST, "POST", "/send/a/b", "crm", "token=t")
-    sample = Sample("s", read_json(b'{"text": "x"}'), "", where)
-    new = TEXT.replace("query:token: allow", "query:token: {class: veiled}")
-    (change,) = diff_sample(compiled(TEXT), compiled(new), sample)
-    assert (change.selector, change.weaker) == ("query:token", False)
 
 
 def test_a_large_policy_is_compared_in_bounded_time() -> None:
