@@ -163,6 +163,13 @@ def test_a_datum_inside_a_text_can_be_bound_to() -> None:
     assert "wg1." in one and "wg1." in two
 
 
+def test_the_leaves_of_all_texts_together_are_bounded() -> None:
+    it = house(f"'json:$.a[*] > json:$[*]': {SECRET}")
+    inner = json.dumps([1] * 100)
+    assert it.json(call(it), json.dumps({"a": [inner] * 19}))
+    assert refused(lambda: it.json(call(it), json.dumps({"a": [inner] * 20}))) == "document_too_large"
+
+
 # --- what authors are told
 
 
