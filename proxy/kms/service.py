@@ -110,5 +110,8 @@ class KeyService(Protocol):
         ...
 
     def check(self) -> None:
-        """Raises unless every KEK can be used now."""
+        """Raises unless the service answers now and lets this gateway in; of the embedded one, unless every KEK opens.
+
+        It also keeps a lease alive that nothing else is asked for: to be called from time to time in every process.
+        """
         ...

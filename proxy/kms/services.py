@@ -7,7 +7,7 @@ from pathlib import Path
 from proxy.kms.local import LocalKms
 from proxy.kms.service import KeysError, KeyService
 from proxy.kms.service_set import ServiceSet
-from proxy.kms.service_settings import KeySettings, LocalSettings, ServiceSettings
+from proxy.kms.service_settings import KeySettings, LocalSettings, ServiceSettings, VaultSettings
 from proxy.kms.unlock import Passphrase
 from proxy.ports import Entropy
 
@@ -34,4 +34,8 @@ def _open(settings: ServiceSettings, state: Path, entropy: Entropy) -> KeyServic
     match settings.reach:
         case LocalSettings(unlock, passphrase):
             return LocalKms(state, Passphrase(passphrase) if passphrase else unlock, entropy, settings.name)
+        case VaultSettings():
+            from proxy.kms.vault import VaultKms
+
+            return VaultKms(settings.reach, settings.name)
     raise KeysError(f'key service "{settings.name}": there is no such kind')

@@ -1,0 +1,81 @@
+"""Every key service there is, on the real thing, for the contract test."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from proxy.kms.local import LocalKms
+from proxy.kms.service import KeyService
+from proxy.kms.service_settings import VaultSettings
+from proxy.kms.vault import VaultKms
+from tests.support.openbao import OpenBao
+
+TIMEOUT = 0.5
+
+
+class Provider(Protocol):
+    """One key service under test. `outages`: ways in which it is away for a while and comes back."""
+
+    outages: tuple[str, ...]
+
+    def open(self) -> KeyService:
+        """As another process would."""
+        ...
+
+    def away(self, outage: str) -> contextmanager[None]: ...
+
+    def close(self) -> None: ...
+
+
+class Local:
+    """The embedded one is away only with its disk."""
+
+    outages: tuple[str, ...] = ()
+
+    def __init__(self, directory: Path) -> None:
+        self._state = directory / "state"
+        self._state.mkdir(mode=0o700)
+        self._unlock = secrets.token_bytes(32)
+
+    def open(self) -> KeyService:
+        return LocalKms(self._state, self._unlock, secrets.token_bytes)
+
+    def close(self) -> None:
+        pass
+
+
+class Vault:
+    """OpenBao over TLS, with AppRole and the policy of the documentation."""
+
+    outages = ("stopped", "frozen")
+
+    def __init__(self, directory: Path) -> None:
+        self.server = OpenBao(directory)
+        self._role, self._secret = self.server.approle()
+
+    def open(self) -> KeyService:
+        return VaultKms(
+            VaultSettings(self.server.url, self.server.ca, role_id=self._role, secret_id=self._secret, timeout=TIMEOUT)
+        )
+
+    @contextmanager
+    def away(self, outage: str) -> Iterator[None]:
+        begin, end = {
+            "stopped": (self.server.stop, self.server.start),
+            "frozen": (self.server.freeze, self.server.thaw),
+        }[outage]
+        begin()
+        try:
+            yield
+        finally:
+            end()
+
+    def close(self) -> None:
+        self.server.stop()
+
+
+PROVIDERS: dict[str, Callable[[Path], Provider]] = {"local": Local, "vault": Vault}
