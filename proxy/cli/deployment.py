@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
+from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +17,7 @@ import click
 
 from proxy.crypto.data_key import KeyMismatchError
 from proxy.kms.service import KeysError
-from proxy.observe.audit import AuditChain, AuditValue
+from proxy.observe.audit import AuditChain, AuditUnwritable, AuditValue
 from proxy.source.problem import Problems
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 AUDIT_SLOT: Final = 9999
 """The audit chain of commands; no worker has it (docs/spec/audit.md)."""
+
+_IDS = 3  # key ids of 32 bytes that one record has room for
 
 CONFIG = click.option(
     "--config", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The gateway.yaml."
@@ -55,11 +60,48 @@ def put_on_record(settings: Settings, event: str, **facts: AuditValue) -> None:
 
     Raises AuditUnwritable; the caller then does not do it.
     """
-    chain = AuditChain.open(settings.audit, AUDIT_SLOT, max_bytes=settings.audit_max_bytes)
+    _append(settings, [{"event": event, **facts}])
+
+
+@contextmanager
+def on_record(settings: Settings, verb: str, subject: str) -> Iterator[Callable[[Iterable[bytes]], None]]:
+    """Around a command that changes keys: that it was asked for is on the disk before, how it ended after. Gives what
+    takes the ids of the keys it concerned. Raises AuditUnwritable."""
+    facts: dict[str, AuditValue] = {"event": "keys_command", "reason": verb, "subject": subject}
+    ids: list[bytes] = []
+    _append(settings, [facts | {"phase": "asked"}])
     try:
-        chain.append({"event": event, "at": round(time.time(), 3), "caller": _caller(), **facts})
+        yield ids.extend
+    except BaseException:
+        _append(settings, [facts | {"phase": "ended", "outcome": "failed"}])
+        raise
+    named = [",".join(key_id.hex() for key_id in some) for some in batched(ids, _IDS, strict=False)]
+    _append(settings, [facts | {"phase": "ended", "outcome": "done", "key_ids": text} for text in named or [""]])
+
+
+def _append(settings: Settings, records: Iterable[Mapping[str, AuditValue]]) -> None:
+    with _one_at_a_time(settings.audit):
+        chain = AuditChain.open(settings.audit, AUDIT_SLOT, max_bytes=settings.audit_max_bytes)
+        try:
+            for record in records:
+                chain.append({**record, "at": round(time.time(), 3), "caller": _caller()})
+        finally:
+            chain.close()  # syncs
+
+
+@contextmanager
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    """Commands wait for each other instead of finding the chain in use."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(directory / "commands.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise AuditUnwritable(f"audit {directory}: {error.strerror}; check disk, mode and owner") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
     finally:
-        chain.close()  # syncs
+        os.close(fd)
 
 
 def _caller() -> str:

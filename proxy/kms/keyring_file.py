@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from proxy.crypto.data_key import DEK_SIZE, hkdf
+from proxy.crypto.secret_bytes import SecretBytes
 from proxy.kms.keyring_format import Document, Entry, decode, encode, shared, tagged_text
 from proxy.kms.private_file import PrivateFile
 from proxy.kms.service import KeysError
@@ -80,6 +82,16 @@ class KeyringFile:
     def text(self, document: Document) -> bytes:
         """`document` as it stands in the file."""
         return self._encoded(document)
+
+    def secret(self, info: bytes) -> SecretBytes:
+        """32 bytes of the gateway's own for another use, derived from the keyring's tag key; of format 1 there are
+        none. `info`: the use."""
+        document = self.document()
+        if document.tag_key is None:
+            raise KeysError(
+                f"{self._file.path}: has format 1; any change of it, such as `wxgate keys rotate`, renews it"
+            )
+        return hkdf(self._tag_keys.of(document), info, DEK_SIZE)
 
     def _decoded(self, data: bytes, where: str = "") -> Document:
         where = where or str(self._file.path)

@@ -41,7 +41,12 @@ def _protects(entry: Entry, now: float) -> bool:
 
 
 def _later(one: Entry, other: Entry) -> bool:
-    return (one.activated or 0, one.created, one.id) > (other.activated or 0, other.created, other.id)
+    return _turn(one) > _turn(other)
+
+
+def _turn(entry: Entry) -> tuple[int, int, bool, bytes]:
+    """Of the same second, the one that waits replaces the one that is active."""
+    return entry.activated or 0, entry.created, entry.state is KeyState.PENDING, entry.id
 
 
 def _settled(entry: Entry, newest: Entry) -> Entry:

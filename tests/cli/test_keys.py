@@ -3,14 +3,16 @@
 import base64
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.cli import keys as command
+from proxy.cli import keys_desk as command
+from proxy.cli.keys import keys
+from proxy.kms.service_settings import KeySettings, LocalSettings, ServiceSettings
 from proxy.ports import Owner
 
 
@@ -20,26 +22,45 @@ class Settings:
 
     state: Path
     unlock: bytes
-    owners: list[Owner]
-    groups: list[str]
+    audit: Path
+    owners: list[Owner] = field(default_factory=lambda: [Owner("acme", "in"), Owner("other", "au")])
+    groups: list[str] = field(default_factory=lambda: ["agent", "follower"])
+    audit_max_bytes: int = 1 << 20
+
+    @property
+    def keys(self) -> KeySettings:
+        return KeySettings.local("in", self.unlock)
 
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    owners = [Owner("acme", "in"), Owner("other", "au")]
-    settings = Settings(tmp_path / "state", secrets.token_bytes(32), owners, ["agent", "follower"])
+    settings = Settings(tmp_path / "state", secrets.token_bytes(32), tmp_path / "audit")
     monkeypatch.setattr(command, "settings_of", lambda config: settings)
     return settings
 
 
-def run(*arguments: str, exit_code: int = 0) -> Result:
-    result = CliRunner().invoke(command.keys, [*arguments, "--config", "gateway.yaml"])
+@pytest.fixture
+def made(settings: Settings) -> list[dict[str, Any]]:
+    return listed("init")
+
+
+def run(*arguments: str, exit_code: int = 0, input: str | None = None) -> Result:
+    result = CliRunner().invoke(keys, [*arguments, "--config", "gateway.yaml"], input=input)
     assert result.exit_code == exit_code, result.output
     return result
 
 
 def listed(*arguments: str) -> list[dict[str, Any]]:
     return list(json.loads(run(*arguments, "--json").stdout)["keys"])
+
+
+def records(settings: Settings) -> list[dict[str, Any]]:
+    path = settings.audit / "worker-9999.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [line for line in lines if line["event"] == "keys_command"]
+
+
+# --- init, list, show
 
 
 def test_init_makes_both_purposes_for_every_owner_and_group_once(settings: Settings) -> None:
@@ -55,34 +76,237 @@ def test_init_makes_both_purposes_for_every_owner_and_group_once(settings: Setti
     assert {e["id"] for e in listed("list")} == {e["id"] for e in made}
 
 
-def test_rotate_says_what_it_made_and_what_to_do(settings: Settings) -> None:
-    run("init")
-    result = run("rotate", "--tenant", "acme", "--region", "in", "--group", "agent")
-    assert "SIGHUP" in result.stdout and len(result.stdout.splitlines()) == 3
-    assert len(listed("rotate")) == 4
-    states = [e["state"] for e in listed("list")]
-    assert (states.count("active"), states.count("retiring")) == (8, 5)
-
-
 def test_the_table_is_for_people(settings: Settings) -> None:
     first = run("init").stdout
     assert "Back up" in first and str(settings.state) in first
     head, *rows = run("list").stdout.splitlines()
-    assert head.split() == list(command._COLUMNS) and len(rows) == 8
+    assert head.split() == [
+        *("ID", "TENANT", "REGION", "GROUP", "PURPOSE", "STATE", "CREATED", "ACTIVATED", "RETIRED", "SERVICE", "KEK")
+    ]
+    assert len(rows) == 8
     cells = rows[0].split()
     assert cells[1:6] == ["acme", "in", "agent", "data", "active"]
-    assert cells[6].endswith("Z") and cells[8] == "-" and len(cells) == len(command._COLUMNS)
+    assert cells[6].endswith("Z") and cells[8:] == ["-", "local", "1"]
+
+
+def test_the_list_can_be_narrowed(made: list[dict[str, Any]]) -> None:
+    assert len(listed("list", "--tenant", "acme")) == 4
+    assert len(listed("list", "--tenant", "acme", "--group", "agent")) == 2
+    assert len(listed("list", "--region", "au", "--state", "active")) == 4
+    assert listed("list", "--state", "disabled") == []
+    assert "no such key" in run("list", "--tenant", "nobody").stdout
+
+
+def test_one_key_is_shown_by_the_beginning_of_its_id(made: list[dict[str, Any]]) -> None:
+    key_id = made[0]["id"]
+    assert json.loads(run("show", key_id[:8], "--json").stdout) == made[0] | {"uses": made[0]["uses"]}
+    assert key_id in run("show", key_id.upper()).stdout
+    for name, said in (("", "no key"), (key_id[:7], "no key"), ("0" * 32, "no key"), ("zzzzzzzz", "no key")):
+        assert said in run("show", name, exit_code=1).stderr
+
+
+# --- rotate
+
+
+def test_rotate_replaces_data_keys(made: list[dict[str, Any]]) -> None:
+    new = listed("rotate", "--tenant", "acme", "--region", "in", "--group", "agent")
+    assert [(e["purpose"], e["state"]) for e in new] == [("data", "active")]
+    assert len(listed("rotate")) == 4
+    states = [e["state"] for e in listed("list")]
+    assert (states.count("active"), states.count("retiring")) == (8, 5)
+    assert "wxgate keys list" in run("rotate", "--tenant", "nobody", exit_code=1).stderr
+
+
+def test_lookup_keys_rotate_only_when_it_is_said_and_until_it_is_ended(made: list[dict[str, Any]]) -> None:
+    told = run("rotate", "--lookup", "--tenant", "acme", "--group", "agent").stdout
+    assert "old key and the new one" in told
+    found = {e["state"]: e for e in listed("list", "--tenant", "acme", "--group", "agent") if e["purpose"] == "lookup"}
+    assert found.keys() == {"active", "retiring"} and found["retiring"]["retired"] is None
+    assert "already" in run("rotate", "--lookup", "--tenant", "acme", "--group", "agent", exit_code=1).stderr
+    (ended,) = listed("rotate", "--lookup", "--end")
+    assert ended["id"] == found["retiring"]["id"] and ended["retired"] is not None
+    assert "no lookup key" in run("rotate", "--lookup", "--end", exit_code=1).stderr
+    run("rotate", "--end", exit_code=2)
+
+
+# --- states
+
+
+def test_disable_and_enable(made: list[dict[str, Any]]) -> None:
+    old = made[0]["id"]
+    run("rotate")
+    (found,) = listed("disable", old[:12], "--yes")
+    assert (found["id"], found["state"]) == (old, "disabled")
+    (found,) = listed("enable", old)
+    assert found["state"] == "retiring"
+    assert "no key" in run("disable", "0" * 32, "--yes", exit_code=1).stderr
+
+
+def test_destroy_is_for_good(settings: Settings, made: list[dict[str, Any]]) -> None:
+    run("rotate")
+    (found,) = listed("destroy", made[0]["id"], "--yes")
+    assert found["state"] == "destroyed"
+    assert "is destroyed" in run("enable", made[0]["id"], exit_code=1).stderr
+
+
+@pytest.mark.parametrize("verb", ["disable", "destroy"])
+@pytest.mark.parametrize("answer", ["", "n\n", "y\n", "y\nwrong\n", "\n{id}\n"])
+def test_what_takes_keys_away_asks_twice(made: list[dict[str, Any]], verb: str, answer: str) -> None:
+    before = listed("list")
+    result = run(verb, made[0]["id"], exit_code=1, input=answer.replace("{id}", made[0]["id"][:8]))
+    assert listed("list") == before
+    assert "Active keys are among them" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["disable", "destroy"])
+def test_twice_the_right_answer_goes_on(made: list[dict[str, Any]], verb: str) -> None:
+    run(verb, made[0]["id"], input=f"y\n{made[0]['id'][:8]}\n")
+    assert len(listed("list", "--state", "active")) == 7
+
+
+# --- rewrap
+
+
+def test_rewrap_puts_all_under_a_new_version(made: list[dict[str, Any]]) -> None:
+    told = json.loads(run("rewrap", "--json").stdout)
+    assert told["rewrapped"] == 9
+    assert {(e["tenant"], e["kek_version"]) for e in told["keks"]} == {("acme", 2), ("other", 2), ("wxgate.keyring", 2)}
+    assert {e["kek_version"] for e in listed("list")} == {2}
+    head, *rows = run("rewrap", "--tenant", "acme").stdout.splitlines()
+    assert head.split() == ["TENANT", "REGION", "SERVICE", "KEK"]
+    assert rows[0].split() == ["acme", "in", "local", "3"]
+
+
+def test_rewrap_to_another_service(
+    settings: Settings, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ServiceSettings("elsewhere", LocalSettings(settings.unlock))
+    moving = KeySettings(
+        KeySettings.local("in", b"").gateway, other, (KeySettings.local("in", settings.unlock).service,)
+    )
+    monkeypatch.setattr(Settings, "keys", moving)
+    assert "--to-service elsewhere" in run("rewrap", exit_code=1).stderr
+    run("rewrap", "--to-service", "elsewhere")
+    assert {e["service"] for e in listed("list")} == {"elsewhere"}
+
+
+# --- shred and receipts
+
+
+def receipt_of(text: str) -> dict[str, Any]:
+    return dict(json.loads(text))
+
+
+def test_shred_gives_a_receipt_that_the_public_key_verifies(
+    settings: Settings, made: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    public = run("receipt", "key").stdout.strip()
+    result = run("shred", "--tenant", "acme", "--yes", "--receipt", str(tmp_path / "receipts"))
+    receipt = receipt_of(result.stdout)
+    assert set(receipt["key_ids"]) == {e["id"] for e in made if e["tenant"] == "acme"}
+    assert "backup of kek.json" in result.stderr
+    (file,) = (tmp_path / "receipts").iterdir()
+    verify = CliRunner().invoke(keys, ["receipt", "verify", str(file), "--key", public])
+    assert verify.exit_code == 0 and verify.stdout.startswith("genuine") and receipt["key_ids"][0] in verify.stdout
+    assert {(e["tenant"], e["state"]) for e in listed("list")} == {("acme", "destroyed"), ("other", "active")}
+    file.write_text(file.read_text().replace("acme", "ecma"))
+    assert CliRunner().invoke(keys, ["receipt", "verify", str(file), "--key", public]).exit_code == 1
+
+
+@pytest.mark.parametrize("answer", ["", "n\n", "y\n", "y\nacm\n", "acme\nacme\n"])
+def test_shred_asks_twice(made: list[dict[str, Any]], answer: str) -> None:
+    result = run("shred", "--tenant", "acme", exit_code=1, input=answer)
+    assert "4 data keys lose their KEK" in result.stderr
+    assert {e["state"] for e in listed("list")} == {"active"}
+
+
+def test_shred_with_both_answers(made: list[dict[str, Any]]) -> None:
+    run("shred", "--tenant", "acme", "--region", "in", input="y\nacme\n")
+    assert {e["tenant"] for e in listed("list", "--state", "destroyed")} == {"acme"}
+
+
+def test_shred_of_nobody(made: list[dict[str, Any]]) -> None:
+    assert "no key of tenant" in run("shred", "--tenant", "nobody", "--yes", exit_code=1).stderr
+
+
+# --- what is true of all of them
+
+
+EVERY = [
+    ("init",),
+    ("list",),
+    ("show", "{id}"),
+    ("rotate",),
+    ("rotate", "--lookup"),
+    ("rotate", "--lookup", "--end"),
+    ("rewrap",),
+    ("disable", "{id}", "--yes"),
+    ("enable", "{id}"),
+    ("destroy", "{id}", "--yes"),
+    ("receipt", "key"),
+    ("shred", "--tenant", "acme", "--yes"),
+]
 
 
 def test_no_key_bytes_are_ever_printed(settings: Settings) -> None:
-    said = "".join(
-        run(*arguments).output for name in ("init", "list", "rotate") for arguments in ((name,), (name, "--json"))
-    )
-    stored = json.loads((settings.state / "keyring.json").read_bytes())["entries"]
-    wrapped = [entry["wrapped"] for entry in stored]
-    for form in (*wrapped, settings.unlock.hex(), base64.b64encode(settings.unlock).decode()):
-        assert form not in said
+    said = run("init").output
+    (settings.state / "keyring.json").read_bytes()
+    key_id = listed("list")[0]["id"]
+    secrets_seen = {settings.unlock.hex(), base64.b64encode(settings.unlock).decode()}
+    for arguments in EVERY:
+        secrets_seen |= {
+            entry["wrapped"] for entry in json.loads((settings.state / "keyring.json").read_bytes())["entries"]
+        }
+        secrets_seen |= {kek["sealed"] for kek in json.loads((settings.state / "kek.json").read_bytes())["keks"]}
+        said += run(*(word.replace("{id}", key_id) for word in arguments)).output
+    said += (settings.audit / "worker-9999.jsonl").read_text()
+    assert not [form for form in secrets_seen if form and form in said]
     assert "wrapped" not in said and "sealed" not in said
+
+
+CHANGING = [arguments for arguments in EVERY if arguments[0] not in ("list", "show", "receipt")]
+
+
+@pytest.mark.parametrize("arguments", CHANGING, ids=" ".join)
+def test_what_cannot_be_put_on_record_is_not_done(
+    settings: Settings, made: list[dict[str, Any]], arguments: tuple[str, ...]
+) -> None:
+    run("rotate", "--lookup", "--tenant", "other")
+    settings.groups.append("more")
+    before = {path.name: path.read_bytes() for path in settings.state.iterdir()}
+    (settings.audit / "worker-9999.jsonl").chmod(0o644)
+    result = run(*(word.replace("{id}", made[0]["id"]) for word in arguments), exit_code=1)
+    assert "audit" in result.stderr
+    assert {path.name: path.read_bytes() for path in settings.state.iterdir()} == before
+
+
+@pytest.mark.parametrize("arguments", CHANGING, ids=" ".join)
+def test_what_changes_keys_is_on_record(
+    settings: Settings, made: list[dict[str, Any]], arguments: tuple[str, ...]
+) -> None:
+    if "--end" in arguments:
+        run("rotate", "--lookup")
+    already = len(records(settings))
+    run(*(word.replace("{id}", made[0]["id"]) for word in arguments))
+    found = records(settings)[already:]
+    assert [record["phase"] for record in found][:2] == ["asked", "ended"]
+    assert {record["outcome"] for record in found[1:]} == {"done"} and all(record["caller"] for record in found)
+
+
+def test_every_key_that_was_shredded_is_named_in_the_record(settings: Settings, made: list[dict[str, Any]]) -> None:
+    run("shred", "--tenant", "acme", "--yes")
+    named = {
+        key_id
+        for record in records(settings)
+        if record["reason"] == "shred"
+        for key_id in record.get("key_ids", "").split(",")
+    }
+    assert {e["id"] for e in made if e["tenant"] == "acme"} <= named
+
+
+def test_a_command_that_fails_is_on_record(settings: Settings, made: list[dict[str, Any]]) -> None:
+    run("rotate", "--tenant", "nobody", exit_code=1)
+    assert [record.get("outcome") for record in records(settings)[-2:]] == [None, "failed"]
 
 
 def test_errors_are_one_line_without_a_traceback(settings: Settings) -> None:
@@ -96,6 +320,6 @@ def test_errors_are_one_line_without_a_traceback(settings: Settings) -> None:
 
 
 def test_config_is_required() -> None:
-    for name in ("init", "list", "rotate"):
-        result = CliRunner().invoke(command.keys, [name])
+    for arguments in EVERY:
+        result = CliRunner().invoke(keys, arguments)
         assert result.exit_code == 2 and "--config" in result.stderr

@@ -67,16 +67,17 @@ def test_nothing_is_added_to_a_keyring_that_does_not_open(filled: Path, unlock: 
     assert files(filled) == before
 
 
-def test_one_key_that_does_not_open_stops_every_change(filled: Path, unlock: bytes) -> None:
+def test_one_key_that_does_not_open_stops_every_change_of_its_owner(filled: Path, unlock: bytes) -> None:
     file = keyring_file(filled, LocalKms(filled, unlock, RANDOM), RANDOM)
-    *others, last = file.read()
-    file.change(lambda _: (*others, replace(last, wrapped=replace(last.wrapped, sealed=bytes(72)))))
+    data, lookup, foreign = file.read()
+    file.change(lambda _: (data, replace(lookup, wrapped=replace(lookup.wrapped, sealed=bytes(72))), foreign))
     before = files(filled)
-    with pytest.raises(KeysError, match=last.id.hex()):
+    with pytest.raises(KeysError, match=lookup.id.hex()):
         rotate_keys(filled, unlock, NOW, RANDOM, tenant="acme")
-    with pytest.raises(KeysError, match=last.id.hex()):
+    with pytest.raises(KeysError, match=lookup.id.hex()):
         init_keys(filled, unlock, [Slot(ACME, "agent", Purpose.DATA)], NOW, RANDOM)
     assert files(filled) == before
+    assert len(rotate_keys(filled, unlock, NOW, RANDOM, tenant="other")) == 1, "another tenant's go on"
 
 
 def test_a_disabled_lookup_key_is_not_replaced_and_a_disabled_data_key_is(filled: Path, unlock: bytes) -> None:
@@ -95,6 +96,12 @@ def test_rotation_makes_new_data_keys_and_retires_the_old(filled: Path, unlock: 
         assert (old.state, old.activated, old.retired) == (KeyState.RETIRING, int(NOW), int(NOW) + 10)
         assert (after[entry.id].state, entry.activated) == (KeyState.ACTIVE, int(NOW) + 10)
     assert after[before[LOOKUP].id] == before[LOOKUP]
+
+
+def test_keys_that_are_rotated_within_one_second_follow_each_other(filled: Path, unlock: bytes) -> None:
+    for _ in range(8):  # ids are random: any order that went by them would show
+        made = rotate_keys(filled, unlock, NOW, RANDOM, tenant="acme")
+        assert [entry.state for entry in made] == [KeyState.ACTIVE]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""`wxgate keys init` and `rotate`: new keys."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+
+import click
+
+from proxy.cli.deployment import AS_JSON, CONFIG, explained
+from proxy.cli.keys_desk import choosing, open_desk, told
+from proxy.cli.keys_table import show_keys
+from proxy.crypto.data_key import Purpose
+from proxy.kms.making import end_lookup, make_missing, rotate, rotate_lookup
+from proxy.kms.private_file import make_private_directory
+from proxy.kms.selection import Selection
+from proxy.kms.service import Slot
+
+_LOOKUP_NEXT = """\
+Values are made with the old key and the new one from now on. Have the CRM's values written anew, then end it:
+`wxgate keys rotate --lookup --end`."""
+
+
+@click.command("init")
+@CONFIG
+@AS_JSON
+@explained
+def init_command(config: Path, as_json: bool) -> None:
+    """Make the keys that the configuration and its policies need and that are not there yet."""
+    desk = open_desk(config)
+    settings = desk.settings
+    make_private_directory(settings.state)
+    wanted = [Slot(owner, group, use) for owner in settings.owners for group in settings.groups for use in Purpose]
+    with desk.on_record("init", "all keys") as concerned:
+        made = make_missing(desk.file, desk.services, wanted, time.time(), secrets.token_bytes)
+        concerned(entry.id for entry in made)
+    show_keys(made, as_json, none="No key was missing.")
+    if not as_json:
+        click.echo(f"Back up {settings.state} and, apart from it, what opens its KEKs: without, all of it is lost.")
+
+
+@click.command("rotate")
+@CONFIG
+@choosing
+@click.option("--lookup", is_flag=True, help="Lookup keys, which never rotate by themselves.")
+@click.option("--end", is_flag=True, help="With --lookup: stop making values with the old keys.")
+@AS_JSON
+@explained
+def rotate_command(
+    config: Path, tenant: str | None, region: str | None, group: str | None, lookup: bool, end: bool, as_json: bool
+) -> None:
+    """Make new active data keys. The old ones still open what they protected.
+
+    Lookup keys are left alone unless --lookup is said: a new one makes other values of the same text, so both are made
+    until --end.
+    """
+    if end and not lookup:
+        raise click.UsageError("--end goes with --lookup")
+    desk, chosen, now = open_desk(config), Selection(tenant, region, group), time.time()
+    verb = "rotate" if not lookup else ("end_lookup" if end else "rotate_lookup")
+    with desk.on_record(verb, told(chosen)) as concerned:
+        if end:
+            made = end_lookup(desk.file, chosen, now)
+        else:
+            make = rotate_lookup if lookup else rotate
+            made = make(desk.file, desk.services, chosen, now, secrets.token_bytes)
+        concerned(entry.id for entry in made)
+    show_keys(made, as_json, none="")
+    if lookup and not end and not as_json:
+        click.echo(_LOOKUP_NEXT)

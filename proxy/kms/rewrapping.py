@@ -1,0 +1,139 @@
+"""A new KEK over the whole keyring, in the same key service or in another. No DEK changes, and no data in the CRM.
+
+What is wrapped anew is opened once more before it takes the place of what opens now. The file is replaced whole, some
+hundred keys at a time: whenever this is interrupted, every key opens under the one KEK or the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import batched
+
+from proxy.crypto.data_key import DataKey
+from proxy.kms import transitions
+from proxy.kms.keyring_file import KeyringFile
+from proxy.kms.keyring_format import Document, Entry, KeyState
+from proxy.kms.selection import Selection
+from proxy.kms.service import KeysError, Slot, Wrapped
+from proxy.kms.service_set import ServiceSet
+from proxy.kms.tag_key import tag_slot
+from proxy.ports import Owner
+
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrapped:
+    """`keys`: how many were wrapped anew, the tag key of the keyring among them. `versions`: the KEK each owner's keys
+    are under now, with the name of its service."""
+
+    keys: int
+    versions: dict[Owner, tuple[str, int]]
+
+
+def rewrap(
+    file: KeyringFile,
+    services: ServiceSet,
+    chosen: Selection,
+    *,
+    to_service: str = "",
+    resume: bool = False,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Rewrapped:
+    """Wraps the chosen keys under a new version of their owners' KEKs.
+
+    `to_service`: the service they go to, which must be the one that gateway.yaml names for them; needed if they are
+    with another now. `resume`: no new version, only what an interrupted run left behind. `progress`: done, of how many.
+    Raises KeysError, KeyMismatchError; what was done until then stays done and is whole.
+    """
+    document = file.document()
+    owners = chosen.owners(document.entries)
+    if not owners:
+        raise KeysError("no key of that tenant, region and group; see `wxgate keys list`")
+    whole = chosen == Selection()
+    slots = {owner: [entry.wrapped for entry in document.entries if _counts(entry, owner, chosen)] for owner in owners}
+    if whole and document.tag_key is not None:
+        slots[tag_slot(document.region).owner] = [document.tag_key]
+    _require_said(services, slots, to_service)
+    versions = {owner: _version(services, owner, wrapped, resume) for owner, wrapped in slots.items()}
+    todo = [entry for entry in document.entries if _is_behind(services, entry, chosen, versions)]
+    done = 0
+    for some in batched(todo, _AT_ONCE, strict=False):
+        new = {entry.id: _anew(services, entry) for entry in some}
+        file.change(lambda entries, new=new: transitions.rewrapped(entries, new))  # type: ignore[misc]
+        done += len(some)
+        progress(done, len(todo))
+    tagged = whole and _rewrap_tag_key(file, services, versions)
+    names = {owner: (services.of(owner).name, version) for owner, version in versions.items()}
+    return Rewrapped(done + tagged, names)
+
+
+def _counts(entry: Entry, owner: Owner, chosen: Selection) -> bool:
+    return entry.slot.owner == owner and chosen.has(entry.slot) and entry.state is not KeyState.DESTROYED
+
+
+def _require_said(services: ServiceSet, slots: dict[Owner, list[Wrapped]], to_service: str) -> None:
+    """Keys change their service only if that was said by name."""
+    for owner, wrapped in slots.items():
+        name = services.of(owner).name
+        who = f"{owner.tenant}/{owner.region}"
+        if to_service and name != to_service:
+            raise KeysError(
+                f'keys of {who} are wrapped by service "{name}" and not "{to_service}": make that one `service` in '
+                "gateway.yaml and name the other under `former`, or choose other keys with --tenant"
+            )
+        if not to_service and (others := {each.service for each in wrapped} - {name}):
+            raise KeysError(
+                f'keys of {who} are with service "{min(others)}" and gateway.yaml names "{name}" for them: say '
+                f"--to-service {name} to move them"
+            )
+
+
+def _version(services: ServiceSet, owner: Owner, wrapped: Iterable[Wrapped], resume: bool) -> int:
+    """A new one, but where the keys come from another service: there the first is new enough."""
+    name = services.of(owner).name
+    newest = services.create_kek(owner)
+    if resume or not any(each.service == name for each in wrapped):
+        return newest
+    return services.rotate_kek(owner)
+
+
+def _is_behind(services: ServiceSet, entry: Entry, chosen: Selection, versions: dict[Owner, int]) -> bool:
+    owner = entry.slot.owner
+    if entry.state is KeyState.DESTROYED or not chosen.has(entry.slot):
+        return False
+    return _stands_behind(services, owner, entry.wrapped, versions[owner])
+
+
+def _stands_behind(services: ServiceSet, owner: Owner, wrapped: Wrapped, version: int) -> bool:
+    return wrapped.service != services.of(owner).name or wrapped.kek_version < version
+
+
+def _anew(services: ServiceSet, entry: Entry) -> Wrapped:
+    wrapped = services.rewrap(entry.slot, entry.wrapped)
+    DataKey(services.unwrap(entry.slot, wrapped), entry.slot.purpose, entry.id)
+    return wrapped
+
+
+def _rewrap_tag_key(file: KeyringFile, services: ServiceSet, versions: dict[Owner, int]) -> int:
+    """How many tag keys it wrapped anew: one or none."""
+    count = 0
+
+    def edit(document: Document) -> Document:
+        nonlocal count
+        wrapped = document.tag_key
+        slot = tag_slot(document.region)
+        if wrapped is None or not _stands_behind(services, slot.owner, wrapped, versions.get(slot.owner, 0)):
+            return document
+        count = 1
+        return replace(document, tag_key=_tag_key_anew(services, slot, wrapped))
+
+    file.change_document(edit)
+    return count
+
+
+def _tag_key_anew(services: ServiceSet, slot: Slot, wrapped: Wrapped) -> Wrapped:
+    new = services.rewrap(slot, wrapped)
+    DataKey(services.unwrap(slot, new), slot.purpose, wrapped.key_id)
+    return new

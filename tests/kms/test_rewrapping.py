@@ -1,0 +1,193 @@
+"""A new KEK over the keyring: every key opens as before, under the new version or service; nothing is lost half way."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.crypto.data_key import DEK_SIZE, Purpose
+from proxy.kms import rewrapping, transitions
+from proxy.kms.administration import keyring_file_of
+from proxy.kms.keyring_file import KeyringFile
+from proxy.kms.keyring_format import Entry, KeyState
+from proxy.kms.local import LocalKms
+from proxy.kms.making import make_missing, require_open
+from proxy.kms.rewrapping import rewrap
+from proxy.kms.selection import Selection
+from proxy.kms.service import KeysError, Slot, Wrapped
+from proxy.kms.service_set import ServiceSet
+from proxy.ports import Owner
+from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, NOW
+
+RANDOM = secrets.token_bytes
+ALL = Selection()
+
+
+class Killed(Exception):
+    """Stands for the process ending here."""
+
+
+@pytest.fixture
+def old(state: Path) -> LocalKms:
+    return LocalKms(state, RANDOM(32), RANDOM, "old")
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> LocalKms:
+    (tmp_path / "new").mkdir(mode=0o700)
+    return LocalKms(tmp_path / "new", RANDOM(32), RANDOM, "new")
+
+
+@pytest.fixture
+def file(state: Path, old: LocalKms) -> KeyringFile:
+    """Three active keys and a disabled one, under one version of their KEKs in `old`."""
+    services = ServiceSet(old)
+    file = keyring_file_of(services, state, RANDOM)
+    made = make_missing(file, services, [DATA, LOOKUP, FOREIGN, Slot(ACME, "agent", Purpose.DATA)], NOW, RANDOM)
+    file.change(lambda entries: transitions.disabled(entries, {made[3].id}, NOW))
+    return file
+
+
+def deks(file: KeyringFile, services: ServiceSet) -> dict[bytes, bytes]:
+    return {entry.id: bytes(services.unwrap(entry.slot, entry.wrapped)) for entry in file.read()}
+
+
+def under(file: KeyringFile) -> set[tuple[str, int]]:
+    document = file.document()
+    assert document.tag_key is not None
+    wrapped = [document.tag_key, *(entry.wrapped for entry in document.entries)]
+    return {(each.service, each.kek_version) for each in wrapped if each.sealed}
+
+
+def test_every_key_is_under_the_new_version_and_opens_as_before(file: KeyringFile, old: LocalKms) -> None:
+    services = ServiceSet(old)
+    before = deks(file, services)
+    assert under(file) == {("old", 1)}
+    told = rewrap(file, services, ALL)
+    assert under(file) == {("old", 2)}
+    assert told.keys == 5 and set(told.versions.values()) == {("old", 2)}
+    assert deks(file, services) == before
+    assert {entry.state for entry in file.read()} == {KeyState.ACTIVE, KeyState.DISABLED}
+
+
+def test_a_selection_leaves_others_and_the_tag_key_alone(file: KeyringFile, old: LocalKms) -> None:
+    told = rewrap(file, ServiceSet(old), Selection(tenant="other"))
+    assert told.keys == 1
+    assert {entry.slot.owner.tenant: entry.wrapped.kek_version for entry in file.read()} == {"acme": 1, "other": 2}
+    with pytest.raises(KeysError, match="wxgate keys list"):
+        rewrap(file, ServiceSet(old), Selection(tenant="nobody"))
+
+
+def test_keys_move_to_another_service_when_it_is_named(
+    file: KeyringFile, state: Path, old: LocalKms, new: LocalKms
+) -> None:
+    before = deks(file, ServiceSet(old))
+    services = ServiceSet(new, others=[old])
+    file = keyring_file_of(services, state, RANDOM)
+    with pytest.raises(KeysError, match="--to-service new"):
+        rewrap(file, services, ALL)
+    with pytest.raises(KeysError, match="former"):
+        rewrap(file, services, ALL, to_service="elsewhere")
+    assert under(file) == {("old", 1)}
+    rewrap(file, services, ALL, to_service="new")
+    assert under(file) == {("new", 1)}
+    alone = keyring_file_of(ServiceSet(new), state, RANDOM)
+    assert deks(alone, ServiceSet(new)) == before
+    rewrap(alone, ServiceSet(new), ALL)
+    assert under(alone) == {("new", 2)}
+
+
+def test_destroyed_keys_stay_destroyed(file: KeyringFile, old: LocalKms) -> None:
+    gone = file.read()[0].id
+    file.change(lambda entries: transitions.destroyed(entries, {gone}, NOW))
+    told = rewrap(file, ServiceSet(old), ALL)
+    assert told.keys == 4
+    assert {entry.id for entry in file.read() if entry.state is KeyState.DESTROYED} == {gone}
+
+
+def test_a_key_that_is_destroyed_meanwhile_is_not_brought_back(
+    file: KeyringFile, old: LocalKms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, anew = file.read()[0].id, rewrapping._anew
+
+    def destroying(services: ServiceSet, entry: Entry) -> Wrapped:
+        wrapped = anew(services, entry)
+        if entry.id == gone:
+            file.change(lambda entries: transitions.destroyed(entries, {gone}, NOW))
+        return wrapped
+
+    monkeypatch.setattr(rewrapping, "_anew", destroying)
+    rewrap(file, ServiceSet(old), ALL)
+    (found,) = [entry for entry in file.read() if entry.id == gone]
+    assert (found.state, found.wrapped.sealed) == (KeyState.DESTROYED, b"")
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, at: int) -> Callable[[], None]:
+    """Ends the work at the `at`-th call that changes or asks anything; gives what lets it run again."""
+    calls = 0
+
+    def counting(work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                raise Killed
+            return work(*args, **kwargs)
+
+        return run
+
+    with_limits = pytest.MonkeyPatch()
+    with_limits.setattr(rewrapping, "_AT_ONCE", 1)
+    for of, name in (
+        (LocalKms, "rotate_kek"),
+        (LocalKms, "wrap"),
+        (KeyringFile, "change"),
+        (KeyringFile, "change_document"),
+    ):
+        with_limits.setattr(of, name, counting(getattr(of, name)))
+    return with_limits.undo
+
+
+@pytest.mark.parametrize("at", range(1, 15))
+def test_wherever_it_is_interrupted_every_key_opens_and_it_can_be_resumed(
+    file: KeyringFile, old: LocalKms, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    services = ServiceSet(old)
+    before, undo = deks(file, services), interrupted(monkeypatch, at)
+    try:
+        rewrap(file, services, ALL)
+        finished = True
+    except Killed:
+        finished = False
+    finally:
+        undo()
+    assert deks(file, services) == before
+    require_open(services, file.read(), [ACME, Owner("other", "au")])
+    if finished:
+        return
+    rewrap(file, services, ALL, resume=True)
+    assert deks(file, services) == before
+    owners = {entry.slot.owner: set() for entry in file.read()}  # type: ignore[var-annotated]
+    for entry in file.read():
+        owners[entry.slot.owner].add(entry.wrapped.kek_version)
+    assert all(len(versions) == 1 for versions in owners.values())
+
+
+class Careless(LocalKms):
+    """Wraps, but another key than it was given."""
+
+    def rewrap(self, slot: Slot, wrapped: Wrapped) -> Wrapped:
+        return replace(self.wrap(slot, RANDOM(DEK_SIZE), wrapped.key_id), key_id=wrapped.key_id)
+
+
+def test_what_was_wrapped_wrongly_never_takes_the_place_of_what_opens(file: KeyringFile, old: LocalKms) -> None:
+    services = ServiceSet(old)
+    before = deks(file, services)
+    old.__class__ = Careless
+    with pytest.raises(Exception, match="does not match key id"):
+        rewrap(file, services, ALL)
+    old.__class__ = LocalKms
+    assert deks(file, services) == before
