@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from proxy.cli.deployment import on_record, settings_of
-from proxy.kms.administration import keyring_file_of
 from proxy.kms.keyring_file import KeyringFile
+from proxy.kms.keystore import keyring_file_of
 from proxy.kms.selection import Selection
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.services import open_services

@@ -22,6 +22,7 @@ from proxy.crypto.field_token import MAX_TOKEN, Scope, TokenError, open_token, p
 from proxy.crypto.token_anatomy import Anatomy, dissect
 from proxy.kms.administration import list_keys, open_keyring
 from proxy.kms.keyring_format import USABLE, Entry
+from proxy.observe.clock import SystemClock
 from proxy.serve.memory import close_memory
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _told_key(entry: Entry | None) -> Told:
 def _opened(settings: Settings, text: str, entry: Entry, datum: str, binds: tuple[str, ...], role: str) -> Told:
     """What the token holds. On record, with the outcome, before anything is told; AuditUnwritable if it cannot be."""
     owner = entry.slot.owner
-    keyring = open_keyring(settings.state, settings.unlock, secrets.token_bytes)
+    keyring = open_keyring(settings.state, settings.unlock, SystemClock(), secrets.token_bytes)
     key = asyncio.run(keyring.by_id(owner, entry.id)) if entry.state in USABLE else None
     found: Told = {"because": f"its key is {entry.state.value}" if key is None else _DOES_NOT_OPEN}
     if key is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import hmac
+from collections.abc import Callable
 from functools import cached_property
 
 from cryptography.exceptions import InvalidTag
@@ -57,9 +58,18 @@ def key_id_of(dek: bytes, size: int = KEY_ID_SIZE) -> bytes:
 class DataKey:
     """A usable DEK. `str` and `repr` show its id and purpose only, `vars` names and no key bytes."""
 
-    def __init__(self, dek: bytes, purpose: Purpose, expected_id: bytes | None = None) -> None:
-        """`dek`: 32 bytes. `expected_id`: of 16 or 32 bytes; None: nothing to compare, and its id of 16. ValueError
-        for another length of `dek`, KeyMismatchError if its id is not `expected_id`."""
+    def __init__(
+        self,
+        dek: bytes,
+        purpose: Purpose,
+        expected_id: bytes | None = None,
+        spend: Callable[[int], None] | None = None,
+    ) -> None:
+        """`dek`: 32 bytes. `expected_id`: of 16 or 32 bytes; None: nothing to compare, and its id of 16. `spend`: told
+        the bytes of every value before it is sealed with a fresh nonce; what it raises stops that.
+
+        ValueError for another length of `dek`, KeyMismatchError if its id is not `expected_id`.
+        """
         if len(dek) != DEK_SIZE:
             raise ValueError("a DEK has 32 bytes")
         brought = expected_id is not None and len(expected_id) == BROUGHT_KEY_ID_SIZE
@@ -68,12 +78,17 @@ class DataKey:
         if expected_id is not None and not hmac.compare_digest(self.id, expected_id):
             raise KeyMismatchError(f"a data key does not match key id {expected_id.hex()}")
         self._dek = SecretBytes(dek)
+        self._spend = spend
 
     def __repr__(self) -> str:
         return f"DataKey({self.id.hex()}, {self.purpose.value})"
 
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("a data key cannot be pickled")
+
+    def metered(self, spend: Callable[[int], None]) -> DataKey:
+        """The same key with its uses told to `spend`."""
+        return DataKey(self._dek, self.purpose, self.id, spend)
 
     @cached_property
     def _xaes(self) -> Xaes256Gcm:
@@ -105,7 +120,9 @@ class DataKey:
         return hkdf(self._dek, info, 32)
 
     def seal(self, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
-        """Randomised: ciphertext and tag under a fresh 24-byte `nonce`."""
+        """Randomised: ciphertext and tag under a fresh 24-byte `nonce`. Raises what `spend` raises."""
+        if self._spend is not None:
+            self._spend(len(plaintext))
         return self._xaes.encrypt(nonce, plaintext, aad)
 
     def open(self, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:

@@ -6,27 +6,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from proxy.crypto.data_key import Purpose
+from proxy.kms.cache import KeyCache
 from proxy.kms.keyring import Keyring
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Entry
+from proxy.kms.keystore import chance_from, keyring_file_of
+from proxy.kms.limits import KeyLimits
 from proxy.kms.local import LocalKms
 from proxy.kms.making import make_missing, rotate
 from proxy.kms.private_file import make_private_directory
 from proxy.kms.selection import Selection, in_order
-from proxy.kms.service import KeysError, Slot
+from proxy.kms.service import Slot
 from proxy.kms.service_set import ServiceSet
-from proxy.kms.tag_key import TagKeys
-from proxy.ports import Entropy, Owner
-
-
-def keyring_file_of(services: ServiceSet, state: Path, entropy: Entropy) -> KeyringFile:
-    """The keyring in the directory `state`. One of format 1 is read if the embedded service has an unlock key."""
-    local = next((each for each in services if isinstance(each, LocalKms)), None)
-    try:
-        old = local.tag_key if local else b""
-    except KeysError:  # a passphrase: there never was a format 1
-        old = b""
-    return KeyringFile(state, TagKeys(services, entropy, old))
+from proxy.ports import Clock, Entropy, Owner
 
 
 def keyring_file(state: Path, kms: LocalKms, entropy: Entropy) -> KeyringFile:
@@ -47,10 +39,16 @@ def init_keys(
     return make_missing(file, services, [Slot(*each) for each in wanted], now, entropy)
 
 
-def open_keyring(state: Path, unlock: bytes, entropy: Entropy) -> Keyring:
-    """The keyring of `state` in use. Raises KeysError, KeyMismatchError."""
-    services = _embedded(state, unlock, entropy)
-    return Keyring(keyring_file_of(services, state, entropy), services)
+def open_keyring(state: Path, unlock: bytes, clock: Clock, entropy: Entropy) -> Keyring:
+    """The keyring of `state` for a tool that looks, with its active keys unwrapped, on the embedded key service.
+
+    Raises KeysError, KeyMismatchError.
+    """
+    services, limits = _embedded(state, unlock, entropy), KeyLimits()
+    cache = KeyCache(services, limits, clock, chance_from(entropy))
+    keyring = Keyring(keyring_file_of(services, state, entropy), cache, limits, clock)
+    keyring.open_active()
+    return keyring
 
 
 def list_keys(state: Path, unlock: bytes, entropy: Entropy) -> list[Entry]:

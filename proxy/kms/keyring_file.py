@@ -35,6 +35,10 @@ class KeyringFile:
     def __repr__(self) -> str:
         return f"KeyringFile({self._file.path})"
 
+    def adopt(self, other: KeyringFile) -> None:
+        """Takes over the tag key that `other` knows, so that reading asks no key service for it."""
+        self._tag_keys.adopt(other._tag_keys)
+
     def stamp(self) -> tuple[int, ...] | None:
         """What differs after every change, had without reading the file; None if there is none."""
         return self._file.stamp()

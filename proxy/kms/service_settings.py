@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from proxy.kms.limits import KeyLimits
 from proxy.kms.service import gateway_owner
 from proxy.ports import Owner
 
@@ -80,12 +81,14 @@ class TenantKeys:
 @dataclass(frozen=True, slots=True)
 class KeySettings:
     """`gateway`: the reserved owner of the gateway's own keys. `service`: wraps what no tenant's own service does.
-    `former`: open what they wrapped before, until it is rewrapped; wrap nothing."""
+    `former`: open what they wrapped before, until it is rewrapped; wrap nothing. `limits`: how long and how much keys
+    may be used."""
 
     gateway: Owner
     service: ServiceSettings
     former: tuple[ServiceSettings, ...] = ()
     tenants: Mapping[str, TenantKeys] = field(default_factory=dict)
+    limits: KeyLimits = field(default_factory=KeyLimits)
 
     def all(self) -> list[ServiceSettings]:
         """Every service, each once."""

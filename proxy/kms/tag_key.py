@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from dataclasses import replace
 
 from proxy.crypto.data_key import DEK_SIZE, KeyMismatchError, Purpose, key_id_of
@@ -20,8 +21,8 @@ def tag_slot(region: str) -> Slot:
 class TagKeys:
     """Makes and unwraps tag keys; one that was unwrapped once is kept, so that reading again asks no key service."""
 
-    def __init__(self, services: ServiceSet, entropy: Entropy, old: bytes = b"") -> None:
-        """`old`: the tag key of format 1, derived from the unlock key; empty if there is no unlock key."""
+    def __init__(self, services: ServiceSet, entropy: Entropy, old: Callable[[], bytes] | None = None) -> None:
+        """`old`: gives the tag key of format 1, derived from the unlock key, or raises KeysError."""
         self._services, self._entropy, self._old = services, entropy, old
         self._known: dict[bytes, bytes] = {}
 
@@ -29,15 +30,19 @@ class TagKeys:
         """The tag key of `document`. Raises KeysError, KeyMismatchError if the key service gives another."""
         wrapped = document.tag_key
         if wrapped is None:
-            if not self._old:
+            if self._old is None:
                 raise KeysError("keyring.json has format 1, which only the embedded key service can read")
-            return self._old
+            return self._old()
         if wrapped.key_id not in self._known:
             key = self._services.unwrap(tag_slot(document.region), wrapped)
             if not hmac.compare_digest(key_id_of(key), wrapped.key_id):
                 raise KeyMismatchError(f"the keyring's tag key does not match key id {wrapped.key_id.hex()}")
             self._known[wrapped.key_id] = key
         return self._known[wrapped.key_id]
+
+    def adopt(self, other: TagKeys) -> None:
+        """Takes over what `other` has unwrapped."""
+        self._known |= other._known
 
     def made_for(self, document: Document) -> Document:
         """`document` with a tag key: its own, or a new one, of its first entry's region, if it has none.

@@ -17,6 +17,7 @@ from contextlib import suppress
 _KEYS = frozenset(
     {"code", "stage", "route", "delivery", "worker", "pid", "listener", "reason", "revision", "policy", "count"}
     | {"address", "workers", "signal", "error", "where", "file", "seconds", "upstream", "status", "detail", "path"}
+    | {"key_id", "service"}
 )
 _LEVELS = {10: "debug", 20: "info", 30: "warning", 40: "error"}
 _MAX_FACT = 300

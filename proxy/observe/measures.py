@@ -27,6 +27,8 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "handshakes_failed": ("Connections that ended before a handshake", ("listener",)),
     "connections_cut": ("Connections cut by the gateway", ("listener", "reason")),
     "reloads": ("Reloads by outcome", ("outcome",)),
+    "key_service_calls": ("Data keys asked of a key service, by outcome", ("service", "outcome")),
+    "key_mismatches": ("Data keys that did not match their ids", ()),
     "worker_restarts": ("Workers that died and were replaced", ()),
 }
 HISTOGRAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -39,6 +41,12 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "connections": ("Open client connections", ("listener",)),
     "upstream_connections": ("Open upstream connections", ("upstream", "state")),
     "key_age_seconds": ("Age of each active key", ("tenant", "region", "group", "purpose", "key_id")),
+    "key_uses": ("Values protected with each key on this machine", ("tenant", "region", "group", "purpose", "key_id")),
+    "key_bytes": ("Bytes protected with each key on this machine", ("tenant", "region", "group", "purpose", "key_id")),
+    "key_budget_spent": (
+        "Part of its budget that each key has spent, from 0 to 1",
+        ("tenant", "region", "group", "purpose", "key_id"),
+    ),
     "certificate_days_left": ("Days until a certificate expires", ("certificate",)),
 }
 

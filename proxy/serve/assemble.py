@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import secrets
-import time
 from dataclasses import dataclass
 
 from proxy.edge.listener import Listener
 from proxy.edge.tls import ContextSet
 from proxy.edge.upstream import UpstreamPool
 from proxy.gateway import Gateway, World
-from proxy.kms.administration import open_keyring
+from proxy.kms.budget import SharedBudget
 from proxy.kms.keyring import Keyring
+from proxy.kms.keystore import open_keyring_in_use
+from proxy.kms.services import open_services
 from proxy.observe.audit import AuditChain
+from proxy.observe.clock import SystemClock
 from proxy.observe.log import StructuredLog
 from proxy.observe.measures import WorkerMeasures
 from proxy.replay.shared import SharedDeliveries
 from proxy.route import RouteTable
 from proxy.serve.settings import Settings
-
-
-class SystemClock:
-    """Implements ports.Clock."""
-
-    now = staticmethod(time.time)
-    monotonic = staticmethod(time.monotonic)
 
 
 @dataclass(slots=True)
@@ -42,11 +37,27 @@ class Loaded:
         return RouteTable(self.settings.routes, self.settings.policies)
 
 
-def load(settings: Settings) -> Loaded:
-    """Raises KeysError, KeyMismatchError, TlsConfigurationError, ValueError for an unusable upstream file."""
+def load(settings: Settings, budget: SharedBudget, before: Keyring | None = None) -> Loaded:
+    """`budget`: this process's. `before`: a keyring whose unwrapped keys are taken over.
+
+    Raises KeysError, KeyMismatchError, TlsConfigurationError, ValueError for an unusable upstream file.
+    """
     UpstreamPool(settings.upstreams)  # only to see that it can be made; each worker makes its own
-    keys = open_keyring(settings.state, settings.unlock, secrets.token_bytes)
+    keys = open_keys(settings, budget, before)
     return Loaded(settings, keys, {item.name: ContextSet(item.tls) for item in settings.listeners})
+
+
+def open_keys(settings: Settings, budget: SharedBudget, before: Keyring | None = None) -> Keyring:
+    """The keyring with key services of its own. Each process has to make them: their connections, threads and sessions
+    do not survive a fork.
+
+    Raises KeysError, KeyMismatchError.
+    """
+    services = open_services(settings.keys, settings.state, secrets.token_bytes)
+    limits = settings.keys.limits
+    return open_keyring_in_use(
+        services, settings.state, limits, budget, SystemClock(), secrets.token_bytes, before=before
+    )
 
 
 def remembered(settings: Settings) -> float:
@@ -80,6 +91,7 @@ def assemble(loaded: Loaded, deliveries: SharedDeliveries, slot: int, log: Struc
     settings = loaded.settings
     audit = AuditChain.open(settings.audit, slot, max_bytes=settings.audit_max_bytes)
     upstream, measures = UpstreamPool(settings.upstreams), WorkerMeasures()
+    loaded.keys.attach(log, measures)
     world = World(loaded.keys, deliveries, upstream, SystemClock(), secrets.token_bytes, audit, log, measures)
     gateway = Gateway(loaded.table, world)
     listeners = {
@@ -94,6 +106,7 @@ def swap(assembly: Assembly, loaded: Loaded) -> UpstreamPool:
     Exchanges under way keep what they began with; connections stay.
     """
     retired, assembly.upstream = assembly.upstream, UpstreamPool(loaded.settings.upstreams)
+    loaded.keys.attach(assembly.log, assembly.measures)
     assembly.gateway.replace(loaded.table, loaded.keys, assembly.upstream)
     for name, listener in assembly.listeners.items():
         settings = next(item for item in loaded.settings.listeners if item.name == name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from proxy.kms.service import gateway_owner
@@ -18,6 +19,7 @@ from proxy.kms.service_settings import (
     TenantKeys,
     VaultSettings,
 )
+from proxy.serve.settings_key_limits import read_limits
 from proxy.serve.settings_parts import Parts
 from proxy.source.section import Section
 
@@ -42,8 +44,9 @@ class KeysReader:
         if section is None:
             return KeySettings.local(self._region, b"")
         settings = self._long(section) if section.has("service") else self._short(section)
+        limits = read_limits(section)
         section.done()
-        return settings
+        return replace(settings, limits=limits)
 
     def _short(self, section: Section) -> KeySettings:
         section.choice("provider", ("local",), "local")

@@ -11,12 +11,14 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from proxy.crypto.data_key import KeyMismatchError
 from proxy.edge.tls import TlsConfigurationError
+from proxy.kms.budget import SharedBudget
+from proxy.kms.keyring import Keyring
 from proxy.kms.service import KeysError
 from proxy.observe.audit import AuditChain
 from proxy.observe.log import StructuredLog, to_stderr
@@ -53,6 +55,8 @@ class WorkerRecord:
     beat: float = 0.0
     generation: int = 0
     audit: bool = True
+    not_ready: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     measures: Snapshot = field(default_factory=empty)
     gauges: list[list[str | float]] = field(default_factory=list)
 
@@ -63,7 +67,12 @@ class Supervisor:
     def __init__(self, settings: Settings, workers: int, log: StructuredLog) -> None:
         """Loads and checks everything. Raises StartError."""
         self.log, self.amount = log, workers
-        self.loaded = _checked(settings)
+        self.budget = SharedBudget.create()
+        try:
+            self.loaded = _checked(settings, self.budget, None)
+        except StartError:
+            self.budget.close()
+            raise
         self.deliveries = new_deliveries(settings)
         self.inherited = open_descriptors()  # all that a worker gets, but for its own sockets
         self.sockets, self.admin_sockets = _bind(settings, workers)
@@ -75,6 +84,7 @@ class Supervisor:
         self.reload_problem = self.reload_cause = ""
         self.draining = False
         self.over = asyncio.Event()
+        self.still = asyncio.Lock()  # held while threads work on keys, and while a worker is forked
 
     # --- life
 
@@ -90,12 +100,21 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self.reload, "signal")
         for slot in range(self.amount):
             await self.start_worker(slot)
-        watch = loop.create_task(self.watch())
+        tasks = [loop.create_task(self.watch()), loop.create_task(self.tend_keys())]
         await self.over.wait()
-        watch.cancel()
+        for task in tasks:
+            task.cancel()
+        try:
+            self.loaded.keys.settle_counts()
+        except KeysError as error:
+            self.log.write(40, "keyring_not_kept", error=type(error).__name__)
         return 1 if self.quick_deaths >= _QUICK_DEATHS else 0
 
     async def start_worker(self, slot: int) -> None:
+        async with self.still:
+            await self.fork_worker(slot)
+
+    async def fork_worker(self, slot: int) -> None:
         if self.draining:
             return
         loaded = self.loaded
@@ -136,7 +155,7 @@ class Supervisor:
             close_all_but(self.inherited | {line.fileno()} | {sock.fileno() for sock in own.values()})
             log = StructuredLog(to_stderr, worker=slot)
             try:
-                run_worker(slot, self.loaded, self.deliveries, own, line, log)
+                run_worker(slot, self.loaded, self.deliveries, self.budget, own, line, log)
                 code = 0
             except BaseException as error:  # noqa: BLE001 - the process ends here, whatever it was
                 log.fault(error)
@@ -150,6 +169,7 @@ class Supervisor:
             record.measures = Snapshot.from_plain(message["measures"])
             record.gauges, record.audit = message["gauges"], message["audit"]
             record.generation = message["generation"]
+            record.not_ready, record.warnings = message["not_ready"], message["warnings"]
 
     def reap(self) -> None:
         """Collects dead workers and, unless draining, has them replaced."""
@@ -199,6 +219,19 @@ class Supervisor:
                 self.log.write(20, "files_changed")
                 self.reload("files")
 
+    async def tend_keys(self) -> None:
+        """Keeps active keys at hand for new workers, makes successors of old and spent keys, settles states."""
+        while True:
+            keys = self.loaded.keys
+            try:
+                async with self.still:
+                    await keys.tick(keep=True)
+                    await keys.keep()
+                    await keys.quiet()
+            except Exception as error:  # noqa: BLE001 - a fault here must not end the gateway
+                self.log.fault(error)
+            await asyncio.sleep(self.loaded.settings.keys.limits.refresh)
+
     # --- what it is told
 
     def drain(self) -> None:
@@ -229,7 +262,7 @@ class Supervisor:
         try:
             settings = load_settings(self.loaded.settings.file)
             _require_same_shape(self.loaded.settings, settings)
-            loaded = _checked(settings)
+            loaded = _checked(settings, self.budget, self.loaded.keys)
         except (StartError, Problems) as error:
             return self.keep_old(str(error).splitlines()[0])
         except Exception as error:  # noqa: BLE001 - nothing about a new configuration may end the old
@@ -267,7 +300,8 @@ class Supervisor:
         up = [record for record in self.workers.values() if record.ready]
         if len(up) < self.amount:
             reasons.append(f"{len(up)} of {self.amount} workers are ready")
-        return reasons + [f"worker {record.slot} cannot write its audit log" for record in up if not record.audit]
+        reasons += [f"worker {record.slot} cannot write its audit log" for record in up if not record.audit]
+        return reasons + _each_once(record.not_ready for record in up)
 
     def warnings(self) -> list[str]:
         """What somebody must look at while the gateway goes on with what it has: the old configuration stays good."""
@@ -280,6 +314,7 @@ class Supervisor:
         found += [
             f"certificate {name} has expired or cannot be read" for name, left in self.certificates() if left <= 0
         ]
+        found += _each_once([self.loaded.keys.warnings(), *(record.warnings for record in self.workers.values())])
         return found + [str(problem) for problem in self.loaded.settings.warnings]
 
     def certificates(self) -> Iterator[tuple[str, float]]:
@@ -306,16 +341,28 @@ class Supervisor:
                 gauges[key] = gauges.get(key, 0.0) + float(value)
         for age in self.loaded.keys.ages(time.time()):
             owner, key_id = age.owner, age.key_id.hex()
-            gauges["key_age_seconds", owner.tenant, owner.region, age.group, age.purpose.value, key_id] = age.seconds
+            names = (owner.tenant, owner.region, age.group, age.purpose.value, key_id)
+            gauges["key_age_seconds", *names] = age.seconds
+            gauges["key_uses", *names] = age.uses
+            gauges["key_bytes", *names] = age.size
+            gauges["key_budget_spent", *names] = age.spent
         for name, left in self.certificates():
             gauges["certificate_days_left", name] = round(left, 2)
         return total, gauges
 
 
-def _checked(settings: Settings) -> Loaded:
+def _each_once(lists: Iterable[list[str]]) -> list[str]:
+    """What several say, once."""
+    return list(dict.fromkeys(text for texts in lists for text in texts))
+
+
+def _checked(settings: Settings, budget: SharedBudget, before: Keyring | None) -> Loaded:
     """Everything of `settings` loaded and self-checked. Raises StartError."""
     try:
-        loaded = load(settings)
+        loaded = load(settings, budget, before)
+        loaded.keys.reload()  # `before` must not hide that the file cannot be read
+        loaded.keys.open_active()
+        loaded.keys.keep_now()
     except (KeysError, KeyMismatchError, TlsConfigurationError, ValueError, OSError) as error:
         raise StartError(str(error)) from None
     if found := selfcheck.problems(loaded):

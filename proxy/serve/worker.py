@@ -8,14 +8,17 @@ import signal
 import socket
 import time
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 
 import uvloop
 
 from proxy.edge.upstream import UpstreamPool
+from proxy.kms.budget import SharedBudget
+from proxy.kms.keyring import Keyring
 from proxy.kms.service import KeysError
 from proxy.observe.log import StructuredLog
 from proxy.replay.shared import SharedDeliveries
-from proxy.serve.assemble import Assembly, Loaded, assemble, load, swap
+from proxy.serve.assemble import Assembly, Loaded, assemble, load, open_keys, swap
 from proxy.serve.channel import Channel, Message
 from proxy.serve.settings import Settings, load_settings
 
@@ -25,8 +28,10 @@ BEAT = 1.0  # seconds between reports to the supervisor; they come from the even
 class Worker:
     """Runs until it is drained or the supervisor is gone."""
 
-    def __init__(self, slot: int, loaded: Loaded, deliveries: SharedDeliveries, log: StructuredLog) -> None:
-        self.slot, self.log = slot, log
+    def __init__(
+        self, slot: int, loaded: Loaded, deliveries: SharedDeliveries, budget: SharedBudget, log: StructuredLog
+    ) -> None:
+        self.slot, self.log, self.budget = slot, log, budget
         self.assembly: Assembly = assemble(loaded, deliveries, slot, log)
         self.stop = asyncio.Event()
         self.background: set[asyncio.Task[None]] = set()
@@ -44,6 +49,7 @@ class Worker:
         gc.set_threshold(5000)
         self.report({"ready": True})
         beat = loop.create_task(self.beat())
+        self.spawn(self.tend_keys())
         await self.stop.wait()
         await self.drain(beat)
 
@@ -60,7 +66,9 @@ class Worker:
             gauges += [["upstream_connections", name, "open", stats.open]]
             gauges += [["upstream_connections", name, "idle", stats.idle]]
         measures = self.assembly.measures.snapshot.to_plain()
-        state = {"generation": self.assembly.loaded.generation, "audit": not self.assembly.audit.broken}
+        keys = self.assembly.loaded.keys
+        state: Message = {"not_ready": keys.not_ready(), "warnings": keys.warnings()}
+        state |= {"generation": self.assembly.loaded.generation, "audit": not self.assembly.audit.broken}
         self.channel.send({"measures": measures, "gauges": gauges, **state, **message})
 
     def told(self, message: Message) -> None:
@@ -81,7 +89,8 @@ class Worker:
         if self.stop.is_set():
             return  # a reload while draining would only delay the end
         try:
-            loaded = load(load_settings(self.assembly.loaded.settings.file))
+            before = self.assembly.loaded.keys
+            loaded = load(load_settings(self.assembly.loaded.settings.file), self.budget, before)
             if loaded.settings.digest != digest:
                 raise KeysError("the configuration changed while it was reloaded")
             loaded.generation = generation
@@ -93,7 +102,7 @@ class Worker:
             self.log.write(40, "reload_failed", error=type(error).__name__)
             self.note_kept(cause)
             return
-        self.spawn(self.retire(retired, longest))
+        self.spawn(self.retire(retired, before, longest))
         self.spawn(self.warm())
         self.report({})
 
@@ -139,10 +148,21 @@ class Worker:
     async def warm(self) -> None:
         await self.assembly.upstream.warm()
 
-    async def retire(self, upstream: UpstreamPool, seconds: float) -> None:
-        """Closes the pool when every exchange that may use it has come to its end."""
+    async def retire(self, upstream: UpstreamPool, keys: Keyring, seconds: float) -> None:
+        """Closes pool and keyring when every exchange that may use them has come to its end."""
         await asyncio.sleep(seconds)
         await upstream.close()
+        keys.close()
+
+    async def tend_keys(self) -> None:
+        """Takes up what changed in the keyring and keeps its keys fresh, for as long as the worker lives."""
+        while True:
+            keys = self.assembly.loaded.keys
+            try:
+                await keys.tick()
+            except Exception as error:  # noqa: BLE001 - a fault here must not leave the keyring untended
+                self.log.fault(error)
+            await asyncio.sleep(self.assembly.loaded.settings.keys.limits.refresh)
 
     async def drain(self, beat: asyncio.Task[None]) -> None:
         """Lets every exchange that was accepted come to its end, within the configured time."""
@@ -160,6 +180,7 @@ def run_worker(
     slot: int,
     loaded: Loaded,
     deliveries: SharedDeliveries,
+    budget: SharedBudget,
     sockets: Mapping[str, socket.socket],
     line: socket.socket,
     log: StructuredLog,
@@ -167,6 +188,8 @@ def run_worker(
     """Body of a forked worker; returns when it has drained."""
 
     async def main() -> None:
-        await Worker(slot, loaded, deliveries, log).run(sockets, line)
+        own = budget.reopened()
+        fresh = replace(loaded, keys=open_keys(loaded.settings, own, loaded.keys))
+        await Worker(slot, fresh, deliveries, own, log).run(sockets, line)
 
     uvloop.run(main())

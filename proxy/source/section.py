@@ -10,8 +10,8 @@ from proxy.source.yaml_reader import Mapping, Node, Scalar, Sequence
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB)?", re.ASCII)
-_BYTES = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024 * 1024}
+_SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB|TiB)?", re.ASCII)
+_BYTES = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024 * 1024, "GiB": 1024**3, "TiB": 1024**4}
 
 
 class Section:

@@ -229,52 +229,6 @@ def test_shred_of_nobody(made: list[dict[str, Any]]) -> None:
     assert "no key of tenant" in run("shred", "--tenant", "nobody", "--yes", exit_code=1).stderr
 
 
-# --- export, import
-
-
-def test_exported_keys_come_back_and_destroyed_ones_do_not(
-    settings: Settings, made: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    file = tmp_path / "acme.json"
-    assert run("export-wrapped", str(file), "--tenant", "acme").stdout.startswith("4 keys")
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert "File exists" in run("export-wrapped", str(file), exit_code=1).stderr
-    gone = made[0]["id"]
-    run("destroy", gone, "--yes")
-    assert "were there already" in run("import-wrapped", str(file)).stdout
-    assert [e["id"] for e in listed("list", "--state", "destroyed")] == [gone]
-    (settings.state / "keyring.json").unlink()
-    assert len(listed("import-wrapped", str(file))) == 4
-    assert {e["tenant"] for e in listed("list")} == {"acme"}
-    assert len(listed("init")) == 4, "the other tenant's"
-
-
-@pytest.mark.parametrize("change", ["state", "tag", "cut", "nothing at all"])
-def test_what_was_changed_on_its_way_is_not_taken(made: list[dict[str, Any]], tmp_path: Path, change: str) -> None:
-    file = tmp_path / "keys.json"
-    run("export-wrapped", str(file))
-    text = file.read_text()
-    file.write_text({
-        "state": text.replace('"active"', '"retiring"'), "tag": text.replace('"tag": "', '"tag": "0')[:-3] + '"}',
-        "cut": text[:-40], "nothing at all": "",
-    }[change])  # fmt: skip
-    before = listed("list")
-    run("import-wrapped", str(file), exit_code=1)
-    assert listed("list") == before
-
-
-def test_keys_of_another_installation_are_not_taken(
-    settings: Settings, made: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    file = tmp_path / "keys.json"
-    run("export-wrapped", str(file))
-    settings.unlock, settings.state = secrets.token_bytes(32), tmp_path / "elsewhere"
-    run("init")
-    before = listed("list")
-    run("import-wrapped", str(file), exit_code=1)
-    assert listed("list") == before
-
-
 # --- what is true of all of them
 
 
@@ -290,13 +244,11 @@ EVERY = [
     ("enable", "{id}"),
     ("destroy", "{id}", "--yes"),
     ("receipt", "key"),
-    ("export-wrapped", "{file}"),
-    ("import-wrapped", "{file}"),
     ("shred", "--tenant", "acme", "--yes"),
 ]
 
 
-def test_no_key_bytes_are_ever_printed(settings: Settings, tmp_path: Path) -> None:
+def test_no_key_bytes_are_ever_printed(settings: Settings) -> None:
     said = run("init").output
     (settings.state / "keyring.json").read_bytes()
     key_id = listed("list")[0]["id"]
@@ -306,41 +258,36 @@ def test_no_key_bytes_are_ever_printed(settings: Settings, tmp_path: Path) -> No
             entry["wrapped"] for entry in json.loads((settings.state / "keyring.json").read_bytes())["entries"]
         }
         secrets_seen |= {kek["sealed"] for kek in json.loads((settings.state / "kek.json").read_bytes())["keks"]}
-        file = str(tmp_path / "exported.json")
-        said += run(*(word.replace("{id}", key_id).replace("{file}", file) for word in arguments)).output
+        said += run(*(word.replace("{id}", key_id) for word in arguments)).output
     said += (settings.audit / "worker-9999.jsonl").read_text()
     assert not [form for form in secrets_seen if form and form in said]
     assert "wrapped" not in said and "sealed" not in said
 
 
-CHANGING = [arguments for arguments in EVERY if arguments[0] not in ("list", "show", "receipt", "import-wrapped")]
+CHANGING = [arguments for arguments in EVERY if arguments[0] not in ("list", "show", "receipt")]
 
 
 @pytest.mark.parametrize("arguments", CHANGING, ids=" ".join)
 def test_what_cannot_be_put_on_record_is_not_done(
-    settings: Settings, made: list[dict[str, Any]], tmp_path: Path, arguments: tuple[str, ...]
+    settings: Settings, made: list[dict[str, Any]], arguments: tuple[str, ...]
 ) -> None:
     run("rotate", "--lookup", "--tenant", "other")
     settings.groups.append("more")
     before = {path.name: path.read_bytes() for path in settings.state.iterdir()}
     (settings.audit / "worker-9999.jsonl").chmod(0o644)
-    file = tmp_path / "exported.json"
-    words = (word.replace("{id}", made[0]["id"]).replace("{file}", str(file)) for word in arguments)
-    result = run(*words, exit_code=1)
-    assert not file.exists()
+    result = run(*(word.replace("{id}", made[0]["id"]) for word in arguments), exit_code=1)
     assert "audit" in result.stderr
     assert {path.name: path.read_bytes() for path in settings.state.iterdir()} == before
 
 
 @pytest.mark.parametrize("arguments", CHANGING, ids=" ".join)
 def test_what_changes_keys_is_on_record(
-    settings: Settings, made: list[dict[str, Any]], tmp_path: Path, arguments: tuple[str, ...]
+    settings: Settings, made: list[dict[str, Any]], arguments: tuple[str, ...]
 ) -> None:
     if "--end" in arguments:
         run("rotate", "--lookup")
     already = len(records(settings))
-    file = str(tmp_path / "exported.json")
-    run(*(word.replace("{id}", made[0]["id"]).replace("{file}", file) for word in arguments))
+    run(*(word.replace("{id}", made[0]["id"]) for word in arguments))
     found = records(settings)[already:]
     assert [record["phase"] for record in found][:2] == ["asked", "ended"]
     assert {record["outcome"] for record in found[1:]} == {"done"} and all(record["caller"] for record in found)

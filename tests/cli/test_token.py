@@ -17,6 +17,7 @@ from proxy.crypto.data_key import DataKey, Purpose
 from proxy.crypto.field_token import Scope, seal, seal_equal
 from proxy.kms.administration import open_keyring
 from proxy.observe.audit_verify import verify
+from proxy.observe.clock import SystemClock
 from proxy.ports import Owner
 from proxy.serve.settings import load_settings
 from tests.support.installation import Installation
@@ -35,7 +36,7 @@ def files() -> Iterator[Installation]:
 @pytest.fixture
 def key(files: Installation) -> DataKey:
     settings = load_settings(files.config)
-    keyring = open_keyring(settings.state, settings.unlock, secrets.token_bytes)
+    keyring = open_keyring(settings.state, settings.unlock, SystemClock(), secrets.token_bytes)
     return asyncio.run(keyring.active(OWNER, "default", Purpose.DATA))
 
 
@@ -131,7 +132,7 @@ def test_another_scope_opens_nothing_and_is_on_record(files: Installation, made:
 
 def test_a_deterministic_token_is_opened_as_well(files: Installation) -> None:
     settings = load_settings(files.config)
-    keyring = open_keyring(settings.state, settings.unlock, secrets.token_bytes)
+    keyring = open_keyring(settings.state, settings.unlock, SystemClock(), secrets.token_bytes)
     lookup = asyncio.run(keyring.active(OWNER, "default", Purpose.LOOKUP))
     text = seal_equal(lookup, SECRET, Scope(*OWNER, "openid"))
     found = told("--config", files.config, "--reveal", "--as", "openid", "--role", "auditor", input=text)

@@ -14,6 +14,7 @@ from proxy.kms.administration import init_keys, keyring_file, list_keys, open_ke
 from proxy.kms.keyring_format import KeyState
 from proxy.kms.local import LocalKms
 from proxy.kms.service import KeysError, Slot
+from proxy.observe.clock import SystemClock
 from proxy.ports import Owner
 from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, NOW
 
@@ -42,10 +43,10 @@ def test_init_makes_directory_keks_and_keys_once(tmp_path: Path, unlock: bytes) 
 
 
 async def test_a_keyring_is_opened_with_the_unlock_key_only(filled: Path, unlock: bytes) -> None:
-    keyring = open_keyring(filled, unlock, RANDOM)
+    keyring = open_keyring(filled, unlock, SystemClock(), RANDOM)
     assert (await keyring.active(*LOOKUP)).purpose is Purpose.LOOKUP
     with pytest.raises(KeysError):
-        open_keyring(filled, RANDOM(32), RANDOM)
+        open_keyring(filled, RANDOM(32), SystemClock(), RANDOM)
 
 
 def test_init_finishes_what_a_killed_one_began(state: Path, unlock: bytes) -> None:

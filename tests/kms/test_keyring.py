@@ -1,56 +1,40 @@
-"""The keyring in use: who gets which key, what never opens, what a reload may and may not do."""
+"""The keyring in use: who gets which key, what never opens, how changes of the file are taken up."""
 
 import asyncio
+import math
 import secrets
+from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.crypto.data_key import DataKey, KeyMismatchError, Purpose
-from proxy.kms.administration import init_keys, keyring_file, rotate_keys
+from proxy.kms import transitions
+from proxy.kms.administration import init_keys, rotate_keys
 from proxy.kms.keyring import Keyring
-from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Entry, KeyState
-from proxy.kms.local import LocalKms
-from proxy.kms.service import KeysError, Slot, Wrapped
+from proxy.kms.limits import KeyLimits
+from proxy.kms.service import KeysError, Slot
 from proxy.ports import Keys, Owner
 from proxy.refusal import Refusal
-from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, NOW, OTHER
+from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, NOW, OTHER, Bench
 
 
-@pytest.fixture
-def kms(filled: Path, unlock: bytes) -> LocalKms:
-    return LocalKms(filled, unlock, secrets.token_bytes)
-
-
-@pytest.fixture
-def file(filled: Path, kms: LocalKms) -> KeyringFile:
-    return keyring_file(filled, kms, secrets.token_bytes)
-
-
-def only(file: KeyringFile, slot: Slot) -> Entry:
-    (entry,) = (entry for entry in file.read() if entry.slot == slot)
-    return entry
-
-
-def put(file: KeyringFile, entry: Entry) -> None:
-    file.change(lambda entries: tuple(entry if old.id == entry.id else old for old in entries))
-
-
-async def test_a_key_is_had_by_slot_and_by_id(file: KeyringFile, kms: LocalKms) -> None:
-    keys: Keys = Keyring(file, kms)
+async def test_a_key_is_had_by_slot_and_by_id(bench: Bench) -> None:
+    keys: Keys = bench.open()
     for slot in (DATA, LOOKUP, FOREIGN):
         key = await keys.active(*slot)
-        assert (key.id, key.purpose) == (only(file, slot).id, slot.purpose)
+        assert (key.id, key.purpose) == (bench.only(slot).id, slot.purpose)
         assert await keys.by_id(slot.owner, key.id) is key
     sealed = (await keys.active(*DATA)).seal(bytes(24), b"words", b"aad")
-    assert (await Keyring(file, kms).active(*DATA)).open(bytes(24), sealed, b"aad") == b"words"
+    assert (await bench.open().active(*DATA)).open(bytes(24), sealed, b"aad") == b"words"
 
 
-async def test_no_key_of_another_owner_group_or_purpose(file: KeyringFile, kms: LocalKms) -> None:
-    keys = Keyring(file, kms)
-    mine = only(file, DATA).id
+async def test_no_key_of_another_owner_group_or_purpose(bench: Bench) -> None:
+    keys = bench.open()
+    mine = bench.only(DATA).id
     for owner in (OTHER, Owner("acme", "au"), Owner("other", "in"), Owner("", "")):
         assert await keys.by_id(owner, mine) is None
     assert await keys.by_id(ACME, bytes(16)) is None and await keys.by_id(ACME, b"") is None
@@ -62,103 +46,227 @@ async def test_no_key_of_another_owner_group_or_purpose(file: KeyringFile, kms: 
 @pytest.mark.parametrize(
     ("now", "times", "opens"),
     [
-        (KeyState.PENDING, (1, 9, None), True),
+        (KeyState.PENDING, (1, int(NOW) + 9, None), True),
+        (KeyState.PENDING, (1, None, None), True),
         (KeyState.RETIRING, (1, 2, 3), True),
         (KeyState.DISABLED, (1, 2, 3), False),
         (KeyState.DESTROYED, (1, 2, 3), False),
     ],
 )
 async def test_only_active_keys_protect_and_only_usable_ones_open(
-    file: KeyringFile, kms: LocalKms, now: KeyState, times: tuple[int, int | None, int | None], opens: bool
+    bench: Bench, now: KeyState, times: tuple[int, int | None, int | None], opens: bool
 ) -> None:
-    entry = only(file, DATA)
+    entry = bench.only(DATA)
     sealed = b"" if now is KeyState.DESTROYED else entry.wrapped.sealed
-    put(file, Entry(DATA, replace(entry.wrapped, sealed=sealed), now, *times))
-    keys = Keyring(file, kms)
+    bench.put(Entry(DATA, replace(entry.wrapped, sealed=sealed), now, *times))
+    keys = bench.open()
     with pytest.raises(Refusal, match="key_unavailable"):
         await keys.active(*DATA)
     assert (await keys.by_id(ACME, entry.id) is not None) is opens
 
 
-class _Swapping(LocalKms):
-    """A key service that opens every wrapped DEK and hands out another."""
-
-    def unwrap(self, slot: Slot, wrapped: Wrapped) -> bytes:
-        return bytes(reversed(super().unwrap(slot, wrapped)))
-
-
-def test_a_dek_that_its_id_does_not_commit_to_is_refused_by_name(
-    file: KeyringFile, filled: Path, unlock: bytes
-) -> None:
-    with pytest.raises(KeyMismatchError, match=file.read()[0].id.hex()):
-        Keyring(file, _Swapping(filled, unlock, secrets.token_bytes))
+def test_a_dek_that_its_id_does_not_commit_to_stops_the_start_by_name(bench: Bench) -> None:
+    keys = bench.open()
+    bench.kms.swapping = True
+    with pytest.raises(KeyMismatchError, match=bench.file.read()[0].id.hex()):
+        keys.open_active()
 
 
-def test_swapped_wrapped_deks_are_refused_by_name(file: KeyringFile, kms: LocalKms) -> None:
-    mine, other = only(file, DATA), only(file, LOOKUP)
-    put(file, replace(mine, wrapped=replace(mine.wrapped, sealed=other.wrapped.sealed)))
+def test_swapped_wrapped_deks_stop_the_start_by_name(bench: Bench) -> None:
+    mine, other = bench.only(DATA), bench.only(LOOKUP)
+    bench.put(replace(mine, wrapped=replace(mine.wrapped, sealed=other.wrapped.sealed)))
     with pytest.raises(KeysError, match=mine.id.hex()):
-        Keyring(file, kms)
+        bench.open().open_active()
 
 
-def test_without_a_keyring_or_its_keks_there_is_no_start(filled: Path, file: KeyringFile, unlock: bytes) -> None:
-    (filled / "kek.json").rename(filled / "aside")
+async def test_a_swapped_dek_is_refused_and_alarmed_while_running(bench: Bench) -> None:
+    keys, heard = bench.open(), Heard()
+    keys.attach(heard, heard)
+    bench.kms.swapping = True
+    mine = bench.only(DATA).id
+    with pytest.raises(Refusal, match="key_unavailable"):
+        await keys.active(*DATA)
+    assert keys.not_ready() == [f"data key {mine.hex()} does not match its id"]
+    assert heard.counts["key_mismatches"] == 1 and ("key_mismatch", mine.hex()) in heard.lines
+
+
+class Heard:
+    """Log and measures that keep what they are told."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.lines: list[tuple[str, str]] = []
+
+    def count(self, name: str, *_labels: str, by: int = 1) -> None:
+        self.counts[name] = self.counts.get(name, 0) + by
+
+    def observe(self, name: str, seconds: float, *labels: str) -> None: ...
+
+    def write(self, _level: int, event: str, **facts: str | int | float) -> None:
+        self.lines.append((event, str(facts.get("key_id", ""))))
+
+    def fault(self, error: BaseException) -> None:
+        raise error
+
+
+def test_without_a_keyring_or_its_keks_there_is_no_start(bench: Bench) -> None:
+    (bench.state / "kek.json").rename(bench.state / "aside")
     with pytest.raises(KeysError, match="no KEK version 1"):
-        Keyring(file, LocalKms(filled, unlock, secrets.token_bytes))
-    (filled / "aside").rename(filled / "kek.json")
-    (filled / "keyring.json").unlink()
+        bench.open()
+    (bench.state / "aside").rename(bench.state / "kek.json")
+    (bench.state / "keyring.json").unlink()
     with pytest.raises(KeysError, match="wxgate keys init"):
-        Keyring(file, LocalKms(filled, unlock, secrets.token_bytes))
+        bench.open()
 
 
-async def test_reload_takes_up_a_rotation_and_a_new_owner(
-    filled: Path, file: KeyringFile, kms: LocalKms, unlock: bytes
-) -> None:
-    keys = Keyring(file, kms)
+async def test_a_change_of_the_file_is_taken_up_at_the_next_look(bench: Bench, unlock: bytes) -> None:
+    keys = bench.open()
     old = await keys.active(*DATA)
-    (new,) = rotate_keys(filled, unlock, NOW + 9, secrets.token_bytes, tenant="acme")
+    (new,) = rotate_keys(bench.state, unlock, NOW, secrets.token_bytes, tenant="acme")
     third = Slot(Owner("third", "jp"), "follower", Purpose.DATA)
-    init_keys(filled, unlock, [third], NOW, secrets.token_bytes)
+    init_keys(bench.state, unlock, [third], NOW, secrets.token_bytes)
     assert await keys.active(*DATA) is old  # nothing moves before it is told to
-    keys.reload()
+    await keys.tick()
     assert (await keys.active(*DATA)).id == new.id
-    again = await keys.by_id(ACME, old.id)
-    assert again is not None and again.id == old.id
+    assert await keys.by_id(ACME, old.id) is old
     assert (await keys.active(*third)).purpose is Purpose.DATA
 
 
-@pytest.mark.parametrize("breakage", ["file", "missing", "keks", "one key"])
-async def test_a_broken_reload_raises_and_keeps_everything(
-    filled: Path, file: KeyringFile, kms: LocalKms, unlock: bytes, breakage: str
-) -> None:
-    keys = Keyring(file, LocalKms(filled, unlock, secrets.token_bytes))
+@pytest.mark.parametrize("becomes", [KeyState.DISABLED, KeyState.DESTROYED])
+async def test_what_may_not_be_used_any_more_is_dropped_at_the_next_look(bench: Bench, becomes: KeyState) -> None:
+    keys = bench.open()
+    key = await keys.active(*DATA)
+    change = transitions.disabled if becomes is KeyState.DISABLED else transitions.destroyed
+    bench.change(lambda entries: change(entries, [key.id], NOW))
+    await keys.tick()
+    assert await keys.by_id(ACME, key.id) is None
+    with pytest.raises(Refusal, match="key_unavailable"):
+        await keys.active(*DATA)
+    assert bench.kms.unwrapped == 1
+    assert key.seal(bytes(24), b"words", b"")  # an exchange that has it goes on with it
+
+
+async def test_a_key_taken_out_of_use_while_it_is_unwrapped_is_not_given_out(bench: Bench) -> None:
+    keys = bench.open()
+    mine = bench.only(DATA)
+    bench.kms.answers.clear()
+    asked = asyncio.get_running_loop().create_task(keys.by_id(ACME, mine.id))
+    while not bench.kms.unwrapped:
+        await asyncio.sleep(0.001)
+    bench.change(lambda entries: transitions.destroyed(entries, [mine.id], NOW))
+    await keys.tick()
+    bench.kms.answers.set()
+    with pytest.raises(Refusal, match="key_unavailable"):
+        await asked
+
+
+@pytest.mark.parametrize("breakage", ["damaged", "another tag", "missing", "mode"])
+async def test_a_broken_file_is_warned_of_and_everything_held_stays(bench: Bench, breakage: str) -> None:
+    keys = bench.open()
     held = [await keys.active(*slot) for slot in (DATA, LOOKUP, FOREIGN)]
-    rotate_keys(filled, unlock, NOW + 9, secrets.token_bytes)
-    if breakage == "file":
-        (filled / "keyring.json").write_bytes(b"{")
+    path = bench.state / "keyring.json"
+    whole = path.read_bytes()
+    if breakage == "damaged":
+        path.write_bytes(b"{")
+    elif breakage == "another tag":
+        path.write_bytes(whole.replace(b'"uses": 0', b'"uses": 1', 1))
     elif breakage == "missing":
-        (filled / "keyring.json").unlink()
-    elif breakage == "keks":
-        keys._kms = LocalKms(filled, unlock, secrets.token_bytes)
-        (filled / "kek.json").unlink()
+        path.unlink()
     else:
-        last = file.read()[-1]
-        put(file, replace(last, wrapped=replace(last.wrapped, sealed=bytes(72))))
-    with pytest.raises(KeysError):
-        keys.reload()
+        path.chmod(0o640)
+    await keys.tick()
+    assert "keyring cannot be read" in keys.warnings()[0] and keys.not_ready() == []
     assert [await keys.active(*slot) for slot in (DATA, LOOKUP, FOREIGN)] == held
+    again = bench.open(before=keys)  # a worker that starts now goes on with what is known
+    assert (await again.active(*DATA)).id == held[0].id and again.warnings()
+    with pytest.raises(KeysError):
+        again.reload()
+    path.unlink(missing_ok=True)
+    path.write_bytes(whole)
+    path.chmod(0o600)
+    await keys.tick()
+    assert keys.warnings() == []
 
 
-def test_the_look_ups_never_wait(file: KeyringFile, kms: LocalKms) -> None:
-    keys = Keyring(file, kms)
-    for look_up in (keys.active(*DATA), keys.by_id(ACME, only(file, DATA).id), keys.by_id(ACME, bytes(16))):
+async def test_a_pending_key_becomes_active_by_the_clock_and_is_at_hand_before(bench: Bench) -> None:
+    limits = KeyLimits(activate_after=10.0)
+    keys = bench.open(limits)
+    old = await keys.active(*DATA)
+    entry = bench.made(DATA, NOW + 10)
+    bench.change(lambda entries: transitions.added(entries, [entry], NOW))
+    bench.kms.unwrapped = 0
+    await keys.tick()
+    await keys.quiet()
+    assert bench.kms.unwrapped == 1 and await keys.active(*DATA) is old
+    opened = await keys.by_id(ACME, entry.id)
+    bench.clock.move(10)
+    await keys.tick()
+    assert (await keys.active(*DATA)).id == entry.id and await keys.by_id(ACME, old.id) is old
+    assert opened is not None and bench.kms.unwrapped == 1
+
+
+async def test_previous_is_the_key_being_replaced_or_the_active_one(bench: Bench) -> None:
+    keys = bench.open()
+    old = await keys.active(*LOOKUP)
+    assert await keys.previous(ACME, "follower") is old
+    entry = bench.made(LOOKUP, NOW)
+    bench.change(lambda entries: transitions.lookup_begun(entries, entry, NOW))
+    await keys.tick()
+    assert (await keys.active(*LOOKUP)).id == entry.id and await keys.previous(ACME, "follower") is old
+    bench.change(lambda entries: transitions.lookup_ended(entries, LOOKUP, NOW))
+    await keys.tick()
+    assert (await keys.previous(ACME, "follower")).id == entry.id and await keys.by_id(ACME, old.id) is old
+    with pytest.raises(Refusal, match="key_unavailable"):
+        await keys.previous(OTHER, "follower")
+
+
+async def test_the_look_ups_of_a_cached_key_never_wait(bench: Bench) -> None:
+    keys = bench.open()
+    await keys.active(*DATA)
+    await keys.active(*LOOKUP)
+    look_ups: list[Coroutine[Any, Any, Any]] = [
+        keys.active(*DATA),
+        keys.by_id(ACME, bench.only(DATA).id),
+        keys.previous(ACME, "follower"),
+        keys.by_id(OTHER, bench.only(DATA).id),
+    ]
+    for look_up in look_ups:
         with pytest.raises(StopIteration):
             look_up.send(None)
         look_up.close()
 
 
-async def test_many_look_ups_meet_one_reload(filled: Path, file: KeyringFile, kms: LocalKms, unlock: bytes) -> None:
-    keys = Keyring(file, kms)
+async def test_an_unknown_id_costs_one_look_an_interval_and_no_call(bench: Bench, monkeypatch: Any) -> None:
+    keys = bench.open()
+    looks = 0
+    stamp = keys.file.stamp
+
+    def counted() -> Any:
+        nonlocal looks
+        looks += 1
+        return stamp()
+
+    monkeypatch.setattr(keys.file, "stamp", counted)
+    for _ in range(3):
+        found = await asyncio.gather(*(keys.by_id(ACME, secrets.token_bytes(16)) for _ in range(300)))
+        assert found == [None] * 300
+    assert (looks, bench.kms.unwrapped) == (1, 0)
+    bench.clock.move(1.1)
+    await asyncio.gather(*(keys.by_id(ACME, secrets.token_bytes(16)) for _ in range(300)))
+    assert (looks, bench.kms.unwrapped) == (2, 0)
+
+
+async def test_a_key_another_process_made_is_found_at_once(bench: Bench) -> None:
+    keys, other = bench.open(), bench.open()
+    assert await keys.by_id(ACME, bytes(16)) is None  # the look of this interval is spent
+    bench.clock.move(100 * 86400.0)
+    other.keep_now()
+    coming = [entry for entry in bench.file.read() if entry.state is KeyState.PENDING and entry.slot.owner == ACME]
+    assert len(coming) == 1 and await keys.by_id(ACME, coming[0].id) is not None
+
+
+async def test_many_look_ups_meet_many_changes(bench: Bench, unlock: bytes) -> None:
+    keys = bench.open()
     done = False
 
     async def use() -> int:
@@ -173,24 +281,52 @@ async def test_many_look_ups_meet_one_reload(filled: Path, file: KeyringFile, km
     async with asyncio.TaskGroup() as group:
         users = [group.create_task(use()) for _ in range(4)]
         for _ in range(5):
-            await asyncio.to_thread(rotate_keys, filled, unlock, NOW, secrets.token_bytes)
-            await asyncio.to_thread(keys.reload)
+            await asyncio.to_thread(rotate_keys, bench.state, unlock, NOW, secrets.token_bytes)
+            await keys.tick()
         done = True
     assert all(user.result() for user in users)
 
 
-def test_ages_tell_since_when_a_key_is_in_use(filled: Path, file: KeyringFile, kms: LocalKms, unlock: bytes) -> None:
-    rotate_keys(filled, unlock, NOW + 60, secrets.token_bytes, tenant="acme")
-    pending = replace(only(file, FOREIGN), state=KeyState.PENDING, activated=int(NOW) + 1000)
-    put(file, pending)
-    lookup = only(file, LOOKUP)
-    gone = replace(lookup, state=KeyState.DESTROYED, retired=5, wrapped=replace(lookup.wrapped, sealed=b""))
-    put(file, gone)
-    ages = {(age.owner, age.state): age for age in Keyring(file, kms).ages(NOW + 100.5)}
-    assert {key: age.seconds for key, age in ages.items()} == {
-        (ACME, KeyState.RETIRING): 101.0,
-        (ACME, KeyState.ACTIVE): 41.0,
-        (OTHER, KeyState.PENDING): 101.0,
+async def test_a_keyring_takes_over_what_the_one_before_had_unwrapped(bench: Bench) -> None:
+    before = bench.open()
+    key = await before.active(*DATA)
+    bench.kms.error = KeysError("no calls now")
+    after = bench.open(before=before)
+    assert (await after.active(*DATA)).id == key.id and bench.kms.unwrapped == 0
+
+
+def test_ages_tell_since_when_and_how_much_a_key_is_in_use(bench: Bench, unlock: bytes) -> None:
+    rotate_keys(bench.state, unlock, NOW + 60, secrets.token_bytes, tenant="acme")
+    bench.put(replace(bench.only(FOREIGN), state=KeyState.PENDING, activated=int(NOW) + 1000, uses=2**31))
+    lookup = bench.only(LOOKUP)
+    bench.put(replace(lookup, state=KeyState.DESTROYED, retired=5, wrapped=replace(lookup.wrapped, sealed=b"")))
+    keys = bench.open()
+    ages = {(age.owner, age.state): age for age in keys.ages(NOW + 100.5)}
+    assert {key: (age.seconds, age.spent) for key, age in ages.items()} == {
+        (ACME, KeyState.RETIRING): (101.0, 0.0),
+        (ACME, KeyState.ACTIVE): (41.0, 0.0),
+        (OTHER, KeyState.PENDING): (101.0, 0.5),
     }
-    assert ages[ACME, KeyState.ACTIVE].key_id == file.read()[-1].id
-    assert all(age.seconds == 0.0 for age in Keyring(file, kms).ages(0))
+    assert ages[ACME, KeyState.ACTIVE].key_id == bench.file.read()[-1].id
+    assert all(age.seconds == 0.0 for age in keys.ages(0))
+
+
+def test_the_next_due_is_never_if_nothing_is_coming(bench: Bench) -> None:
+    keys: Keyring = bench.open()
+    assert keys._next_due == math.inf
+
+
+def test_the_file_is_refused_at_the_start(bench: Bench) -> None:
+    path: Path = bench.state / "keyring.json"
+    path.chmod(0o604)
+    with pytest.raises(KeysError, match="mode 0604"):
+        bench.open()
+
+
+async def test_a_reading_that_is_older_than_what_is_known_changes_nothing(bench: Bench, unlock: bytes) -> None:
+    keys = bench.open()
+    old = bench.file.document()
+    (new,) = rotate_keys(bench.state, unlock, NOW, secrets.token_bytes, tenant="acme")
+    await keys.tick()
+    keys._take_up(old)
+    assert (await keys.active(*DATA)).id == new.id

@@ -10,9 +10,9 @@ import pytest
 
 from proxy.crypto.data_key import DEK_SIZE, Purpose
 from proxy.kms import rewrapping, transitions
-from proxy.kms.administration import keyring_file_of
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Entry, KeyState
+from proxy.kms.keystore import keyring_file_of
 from proxy.kms.local import LocalKms
 from proxy.kms.making import make_missing, require_open
 from proxy.kms.rewrapping import rewrap

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.crypto.data_key import Purpose
 from proxy.kms import transitions
-from proxy.kms.administration import keyring_file_of
 from proxy.kms.keyring_file import FILE, KeyringFile
 from proxy.kms.keyring_format import KeyState
+from proxy.kms.keystore import keyring_file_of
 from proxy.kms.local import LocalKms
 from proxy.kms.making import make_missing, rotate
 from proxy.kms.receipt import Receipt, ReceiptError, verified

@@ -137,7 +137,7 @@ def open_files(pid: int, markers: Markers) -> list[OpenFile]:
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             target, regular = str(entry.readlink()), stat.S_ISREG(entry.stat().st_mode)
-            if regular and not target.startswith("/memfd:wxgate-deliveries"):
+            if regular and not target.startswith(("/memfd:wxgate-deliveries", "/memfd:wxgate-budget")):
                 found.append(OpenFile(pid, target, tuple(markers.found_in(entry.read_bytes()))))
     return found
 

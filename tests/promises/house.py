@@ -22,6 +22,7 @@ from proxy.emulate.server import Call, Handler, Result
 from proxy.emulate.stage import API, PUSH_PATH, SEND, Stage
 from proxy.emulate.wechat import ACCESS_TOKEN, Api
 from proxy.gateway import World
+from proxy.kms.budget import SharedBudget
 from proxy.observe.log import StructuredLog
 from proxy.serve.assemble import Assembly, assemble, load, new_deliveries
 from proxy.serve.settings import load_settings
@@ -131,7 +132,9 @@ class House:
         self._exit.callback(self.files.close)
         self.files.prepare()
         self.runner = self._exit.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-        loaded = load(load_settings(self.files.config))
+        self.budget = SharedBudget.create()
+        loaded = load(load_settings(self.files.config), self.budget)
+        loaded.keys.keep_now()
         self.deliveries = new_deliveries(loaded.settings)
         self.assembly: Assembly = assemble(loaded, self.deliveries, 0, StructuredLog(self.log.append))
         self.client_tls = self.files.tls()
@@ -145,6 +148,8 @@ class House:
         self.assembly.audit.close()
         self._exit.close()
         self.deliveries.close()
+        self.assembly.loaded.keys.close()
+        self.budget.close()
 
     def _upstream(self, who: str, certificate: Path) -> int:
         upstream = Upstream(self._crm if who == "crm" else self.api.handle, certificate)

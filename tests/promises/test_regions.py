@@ -18,6 +18,7 @@ from proxy.kms.keyring import Keyring
 from proxy.kms.keyring_file import FILE
 from proxy.kms.local import LocalKms
 from proxy.kms.service import KeysError, Slot
+from proxy.observe.clock import SystemClock
 from proxy.policy.carry_out import Keyset, carry_out
 from proxy.policy.plan import Plan, make_plan
 from proxy.policy.rules import Direction
@@ -63,7 +64,7 @@ def random(size: int) -> bytes:
 
 
 def opened(state: Path, unlock: bytes) -> Keyring:
-    return open_keyring(state, unlock, random)
+    return open_keyring(state, unlock, SystemClock(), random)
 
 
 def active(keyring: Keyring, owner: Owner, purpose: Purpose) -> DataKey:

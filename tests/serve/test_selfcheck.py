@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from proxy.crypto.xaes import Xaes256Gcm
 from proxy.kms.administration import rotate_keys
+from proxy.kms.budget import SharedBudget
 from proxy.serve import selfcheck
 from proxy.serve.assemble import Loaded, load
 from proxy.serve.certificates import development_files
@@ -26,8 +27,15 @@ def installation() -> Iterator[Installation]:
 
 
 @pytest.fixture(scope="module")
-def loaded(installation: Installation) -> Loaded:
-    return load(load_settings(installation.config))
+def budget() -> Iterator[SharedBudget]:
+    budget = SharedBudget.create(64)
+    yield budget
+    budget.close()
+
+
+@pytest.fixture(scope="module")
+def loaded(installation: Installation, budget: SharedBudget) -> Loaded:
+    return load(load_settings(installation.config), budget)
 
 
 @pytest.fixture
@@ -97,10 +105,12 @@ def test_a_cipher_that_raises_is_named_as_well(loaded: Loaded, monkeypatch: pyte
     assert "known-answer test of XAES-256-GCM failed" in selfcheck.problems(loaded)
 
 
-def test_a_missing_key_is_named_with_the_command_that_makes_it(installation: Installation) -> None:
+def test_a_missing_key_is_named_with_the_command_that_makes_it(
+    installation: Installation, budget: SharedBudget
+) -> None:
     text = installation.config.read_text()
     installation.edit("tenant: acme", "tenant: other")
-    found = selfcheck.problems(load(load_settings(installation.config)))
+    found = selfcheck.problems(load(load_settings(installation.config), budget))
     installation.config.write_text(text)
     assert len(found) == 1
     where = "tenant other, region cn, group default"
@@ -108,10 +118,10 @@ def test_a_missing_key_is_named_with_the_command_that_makes_it(installation: Ins
     assert found[0].endswith(f"run wxgate keys init --config {installation.config}")
 
 
-def test_a_rotated_key_is_no_missing_key(installation: Installation) -> None:
+def test_a_rotated_key_is_no_missing_key(installation: Installation, budget: SharedBudget) -> None:
     settings = load_settings(installation.config)
     rotate_keys(settings.state, settings.unlock, time.time(), secrets.token_bytes)
-    assert selfcheck.problems(load(settings)) == []
+    assert selfcheck.problems(load(settings, budget)) == []
 
 
 def test_an_expired_certificate(loaded: Loaded, certs: Path) -> None:
