@@ -75,7 +75,7 @@ def require_cleared_reply(value: object) -> ClearedReply:
 
 
 _MEDIA = {"xml": b"text/xml; charset=utf-8", "json": b"application/json; charset=utf-8", "": b"text/plain"}
-_MEDIA |= {"form": b"application/x-www-form-urlencoded"}
+_MEDIA |= {"form": b"application/x-www-form-urlencoded", "multipart": b"multipart/form-data; boundary="}
 _FORMS = {media: form for form, media in _MEDIA.items()}
 
 
@@ -95,7 +95,7 @@ def clear_request(
     evidence = _evidence(carried)
     headers = (*evidence.headers, *own_headers)
     if evidence.form:
-        headers = ((b"content-type", _MEDIA[evidence.form]), *headers)
+        headers = ((b"content-type", _MEDIA[evidence.form] + evidence.boundary.encode()), *headers)
     target = f"{path}?{evidence.query}" if evidence.query else path
     return ClearedRequest(_SEAL, upstream, method, target, headers, evidence.body)
 

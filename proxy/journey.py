@@ -167,7 +167,9 @@ def parse_call(known: Known) -> Parsed:
     call = known.routed.policy.find_call(route.kind.direction, request.method, request.path, _situation(known))
     if call is None:
         raise Refusal("message_unknown")
-    return Parsed(known, call, read_call(call.request, request.body, push.read_body) if request.body else None)
+    if not request.body:
+        return Parsed(known, call, None)
+    return Parsed(known, call, read_call(call.request, request.body, request.content_type, push.read_body))
 
 
 def plan_call(parsed: Parsed) -> Planned:

@@ -43,10 +43,15 @@ class Request(NamedTuple):
         return header_values(self.headers, name)
 
     @property
-    def media_type(self) -> str:
-        """Of the one Content-Type field, in lower case, without parameters; empty if there is none, or several."""
+    def content_type(self) -> str:
+        """The one Content-Type field; empty if there is none, or several."""
         types = self.header(b"content-type")
-        return types[0].split(b";")[0].strip(b" \t").lower().decode("latin-1") if len(types) == 1 else ""
+        return types[0].decode("latin-1") if len(types) == 1 else ""
+
+    @property
+    def media_type(self) -> str:
+        """Of `content_type`, in lower case, without parameters."""
+        return self.content_type.split(";")[0].strip(" \t").lower()
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.path})"  # query, headers and body hold what nobody may log

@@ -31,7 +31,8 @@ MAX_DEPTH = 16
 
 
 class Kind(enum.Enum):
-    """The type of a leaf's value. An empty container is a leaf too: its name may say something."""
+    """The type of a leaf's value. An empty container is a leaf too: its name may say something. BINARY is no text, its
+    characters stand for bytes."""
 
     __hash__ = object.__hash__  # members are single; Enum's own hash is computed in Python each time
 
@@ -39,6 +40,7 @@ class Kind(enum.Enum):
     NUMBER = "number"
     LITERAL = "literal"
     EMPTY = "empty"
+    BINARY = "binary"
 
 
 @dataclass(slots=True)
@@ -87,7 +89,8 @@ def _no_members(_members: Members) -> str:
 class Document:
     """A parsed body. `source` is its text; `write` spells a value the way the format wants it at a leaf, `members`
     spells several named ones in the place of one;
-    `gaps` tells which separators (commas, ampersands) go with the leaves that are dropped."""
+    `gaps` tells which separators (commas, ampersands) go with the leaves that are dropped; `charset`: what makes bytes
+    of the source; `boundary`: of a multipart body; `goes_with`: leaves that go when another one is dropped."""
 
     form: str
     source: str = field(repr=False)
@@ -95,6 +98,14 @@ class Document:
     write: Callable[[Leaf, Value], str] = field(repr=False)
     gaps: Callable[[frozenset[int]], list[tuple[int, int]]] = field(repr=False, default=lambda dropped: [])
     members: Callable[[Members], str] = field(repr=False, default=_no_members)
+    charset: str = "utf-8"
+    boundary: str = ""
+    goes_with: Mapping[int, int] = field(repr=False, default_factory=dict)
+
+    @property
+    def raw(self) -> bytes:
+        """The source in bytes."""
+        return self.source.encode(self.charset)
 
     def single(self, *path: str) -> str | None:
         """The text of the leaf at `path`, None if there is none. Refusal `document_malformed` if there are several."""
@@ -110,10 +121,12 @@ class Document:
 def render(document: Document, changes: Change) -> bytes:
     """The document's bytes with `changes` made and everything else as it came."""
     if not changes:
-        return document.source.encode()
+        return document.raw
     cuts: list[tuple[int, int, str]] = []
     dropped: list[int] = []
     for index, value in changes.items():
+        if changes.get(document.goes_with.get(index, -1)) is DROP:
+            continue
         leaf = document.leaves[index]
         if value is DROP:
             dropped.append(index)
@@ -124,7 +137,7 @@ def render(document: Document, changes: Change) -> bytes:
             cuts.append((leaf.start, leaf.end, document.write(leaf, value)))
     if dropped:
         cuts += [(start, end, "") for start, end in document.gaps(frozenset(dropped))]
-    return _splice(document.source, cuts).encode()
+    return _splice(document.source, cuts).encode(document.charset)
 
 
 def _splice(source: str, cuts: list[tuple[int, int, str]]) -> str:

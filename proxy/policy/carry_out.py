@@ -60,6 +60,7 @@ class Carried:
     counts: Mapping[str, int]
     done: int
     values: tuple[str | None, ...] = field(repr=False)
+    boundary: str = ""
 
     def complete(self) -> bool:
         """Whether every leaf of the message was decided and every decision carried out."""
@@ -175,8 +176,10 @@ class _Bench:
         return Value(self.token(step, step.leaf)) if opened is None else None
 
     def require_short(self, step: Step) -> None:
-        """The CRM would refuse, or cut, what is made of a longer value than the rule's `max`; a cut token is lost."""
-        if step.rule.fits is not None and not step.rule.fits.admits(step.leaf.text):
+        """The CRM would refuse, or cut, what is made of a longer value than the rule's `max`; a cut token is lost. And
+        of bytes that are no text no token, mask or index is made."""
+        binary = step.leaf.kind is Kind.BINARY and step.treatment is not Treatment.REDACTED
+        if binary or (step.rule.fits is not None and not step.rule.fits.admits(step.leaf.text)):
             raise Refusal("value_refused")
 
     def companions(self, step: Step, opened: Value | None) -> Value:
@@ -332,12 +335,13 @@ def carry_out(plan: Plan, keys: Keyset, tenant: str, region: str, entropy: Calla
         elif part == "header":
             headers = field_values(document, own)
     query, path = parts["query"].decode(), parts["path"].decode()
-    return Carried(plan, form, parts["body"], query, path, headers, bench.counts, bench.done, values)
+    boundary = plan.body.boundary if plan.body else ""
+    return Carried(plan, form, parts["body"], query, path, headers, bench.counts, bench.done, values, boundary)
 
 
 def _document(bench: _Bench, document: Document, steps: tuple[Step, ...]) -> tuple[bytes, tuple[str | None, ...]]:
     if not steps:
-        return document.source.encode(), ()
+        return document.raw, ()
     bench.begin(steps)
     changes: dict[int, Value] = {}
     values: list[str | None] = []

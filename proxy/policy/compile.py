@@ -34,7 +34,7 @@ from proxy.source.problem import Place, Problem, Problems, nearest
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _VARIABLE = re.compile(r"\{[a-z][a-z0-9_]{0,31}\}", re.ASCII)
-BODY_FORMS = frozenset({"xml", "json", "form"})
+BODY_FORMS = frozenset({"xml", "json", "form", "multipart"})
 _MAX_EXTENDS = 8
 
 

@@ -108,7 +108,7 @@ def read_sample(policy: Policy, occasion: Occasion, data: bytes, read: Callable[
     if not data and occasion.direction is not Direction.INBOUND:
         return None
     call = find_call(policy, occasion)
-    return read_call(call.request, data, read) if call and occasion.phase is Phase.REQUEST else read(data)
+    return read_call(call.request, data, None, read) if call and occasion.phase is Phase.REQUEST else read(data)
 
 
 def temporary_keys(policy: Policy, entropy: Entropy) -> Keyset:

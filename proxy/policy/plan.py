@@ -13,6 +13,7 @@ from typing import NamedTuple
 from proxy.crypto import field_token
 from proxy.crypto.data_key import Purpose
 from proxy.crypto.field_token import Parsed, TokenError
+from proxy.document.multipart import boundary_in, boundary_of, read_multipart
 from proxy.document.query import read_form, read_query
 from proxy.document.tree import MAX_LEAVES, Document, Kind, Leaf
 from proxy.policy.rules import UNCLASSIFIED, Action, Opening, Policy, Reveal, Rule, RuleSet
@@ -134,12 +135,17 @@ def make_plan(
     return plan
 
 
-def read_call(rules: RuleSet, body: bytes, read: Callable[[bytes], Document]) -> Document:
+def read_call(rules: RuleSet, body: bytes, content_type: str | None, read: Callable[[bytes], Document]) -> Document:
     """The body of an API call as the policy says: it knows what the call takes, its sender's word counts nothing.
 
-    `read`: for all but urlencoded bodies. Raises Refusal.
+    `content_type`: for the boundary of a multipart body; None for a sample, whose body says it as well. `read`: for
+    XML and JSON. Raises Refusal.
     """
-    return read_form(body) if rules.form == "form" else read(body)
+    if rules.form == "form":
+        return read_form(body)
+    if rules.form == "multipart":
+        return read_multipart(body, boundary_of(body) if content_type is None else boundary_in(content_type))
+    return read(body)
 
 
 def draft_plan(

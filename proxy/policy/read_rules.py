@@ -143,4 +143,6 @@ def read_selector(key: Scalar, problems: list[Problem]) -> Selector | None:
 
 def _has_siblings(selector: Selector) -> bool:
     """Whether other names can stand beside what `selector` points at."""
-    return selector.innermost not in ("header", "base64", "within") and isinstance(selector.pattern[-1], str)
+    return selector.innermost not in ("header", "multipart", "base64", "within") and isinstance(
+        selector.pattern[-1], str
+    )

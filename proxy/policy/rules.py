@@ -166,8 +166,8 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """The rules of one message in one phase. `form` of its body: xml, json, form, or empty for none; `tables`: by part
-    of the message; `openings`: of the texts that have rules inside, by part, for parts that have any."""
+    """The rules of one message in one phase. `form` of its body: xml, json, form, multipart, or empty for none;
+    `tables`: by part of the message; `openings`: of the texts that have rules inside, for parts that have any."""
 
     name: str
     direction: Direction

@@ -18,6 +18,7 @@ _FORMS = {
     "xml": rf"/{_XML}(?:/{_XML})+",
     "json": rf"\$(?:{_NAMED}|{_ANY})+",
     "form": r"[A-Za-z0-9_.-]{1,64}",
+    "multipart": r"(?:\*|[^>]+)/(?:body|filename|type)",
     "query": r"[A-Za-z0-9_.-]{1,64}",
     "path": r"[a-z][a-z0-9_]{0,31}",
     "header": rf"(?!(?:{'|'.join(sorted(GATEWAYS_OWN))})$)[a-z0-9-]{{1,64}}",
@@ -32,7 +33,7 @@ _INSIDE = rf"(?: > (?:{_STAGES})){{0,{MAX_INSIDE}}}"
 _WHOLE_ONLY = ("path", "header")
 
 # A selector with `*` in it, however it is spelled; a quoted '*' is a name.
-WILDCARD = rf"^(?:.* > )?(?:xml:(?:/{_XML})*?/\*(?:/| |$)|json:\$(?:{_NAMED})*{_ANY})"
+WILDCARD = rf"^(?:.* > )?(?:xml:(?:/{_XML})*?/\*(?:/| |$)|json:\$(?:{_NAMED})*{_ANY}|multipart:\*/)"
 
 _SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+"
 PATH_TEMPLATE = rf"^(?:/(?:{_SEGMENT}|\{{[a-z][a-z0-9_]{{0,31}}\}}))+$"

@@ -3,6 +3,7 @@
     xml:/xml/SendPicsInfo/PicList/item      element names from the root; repeated elements are all meant
     json:$.data[*]['first name']            RFC 9535 names, indexes and `*`; no filters, slices or descendants
     form:phone                              a parameter of an urlencoded body
+    multipart:media/filename                a part of a multipart body: its body, filename or type
     query:access_token                      a query parameter
     path:id                                 a variable of the path template, {id}
     header:if-match                         a header field of a request, lower-case
@@ -22,6 +23,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from proxy.document.inside import TEXT
+from proxy.document.multipart import BODY, FILENAME, TYPE
 from proxy.document.tree import Into
 
 # They say where a message ends, where it goes, who keeps the connection and who asks.
@@ -57,8 +59,8 @@ _INSIDE = re.compile(r" > (?=[a-z0-9]+:)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """`form`: xml, json or form for a body; query, path or header. What it says of the inside of a text follows an
-    `Into` in the pattern."""
+    """`form`: xml, json, form or multipart for a body; query, path or header. What it says of the inside of a text
+    follows an `Into` in the pattern."""
 
     form: str
     pattern: Pattern
@@ -154,6 +156,13 @@ def _field(rest: str) -> Pattern:
     return (rest,)
 
 
+def _part_leaf(rest: str) -> Pattern:
+    name, slash, leaf = rest.rpartition("/")
+    if not slash or not name or leaf not in (BODY, FILENAME, TYPE):
+        raise ValueError(f"a multipart: selector is NAME/{BODY}, NAME/{FILENAME} or NAME/{TYPE}")
+    return (ANY if name == "*" else name, leaf)
+
+
 def _spelled(rest: str) -> Pattern:
     if rest != TEXT:
         raise ValueError(f"base64:{TEXT} is all there is in base64")
@@ -166,7 +175,15 @@ def _part(rest: str) -> Pattern:
     return (rest,)
 
 
-_PARSERS = {"xml": _xml, "json": _json, "form": _name, "query": _name, "path": _variable, "header": _field}
+_PARSERS = {
+    "xml": _xml,
+    "json": _json,
+    "form": _name,
+    "multipart": _part_leaf,
+    "query": _name,
+    "path": _variable,
+    "header": _field,
+}
 _INNER = {"json": _json, "xml": _xml, "form": _name, "base64": _spelled, "within": _part}
 PARTS = ("body", "query", "path", "header")
 

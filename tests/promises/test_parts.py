@@ -105,3 +105,75 @@ def test_what_the_policy_does_not_know_never_reaches_the_crm(
     sent = house.sent
     assert ask(house, extra, person=person, body=body).status in (400, 403, 404, 415, 422)
     assert (crm.calls, house.sent) == ([], sent)
+
+
+UPLOAD = b"""version: 1
+classes:
+  words: {action: encrypt}
+messages:
+  - name: clerk-uploads
+    direction: agent
+    match: {method: POST, path: '/services/data/v1/upload', role: agent, content_type: multipart/form-data}
+    request:
+      multipart:meta/body > json:$.Title: {class: words, as: words}
+      multipart:meta/type: allow
+      multipart:photo/body: allow
+      multipart:photo/filename: {class: words, as: file}
+    response: {json:$.ok: allow}
+  - name: clerk-writes
+    direction: agent
+    match: {method: POST, path: '/services/data/v1/upload', role: agent, content_type: application/json}
+    request: {json:$.Title: {class: words, as: words}}
+    response: {json:$.ok: allow}
+  - name: elsewhere
+    direction: agent
+    match: {method: POST, path: '/services/data/v1/upload', role: agent, content_type: text/json, region: [au, jp]}
+    request: {json:$.Title: allow}
+    response: {json:$.ok: allow}
+variants:
+  - {when: {region: cn}, classes: {words: {action: redact, text: gone}}}
+"""
+PARTS = (
+    b'--x\r\nContent-Disposition: form-data; name="meta"\r\nContent-Type: application/json\r\n\r\n'
+    b'{"Title": "secret"}\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="photo"; filename="secret.jpg"\r\n\r\n\xff\xd8\r\n--x--\r\n'
+)
+
+
+class _Taking:
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def handle(self, call: Call) -> Result:
+        self.calls.append(call)
+        return Result(b'{"ok": true}', 200)
+
+
+def upload(house: House, content_type: str, body: bytes) -> tuple[Answer, list[Call]]:
+    table = house.assembly.gateway.table
+    agents = next(route for route in table.routes if route.name == "agents")
+    moved = tuple(dataclasses.replace(it, region="cn") if it is agents else it for it in table.routes)
+    policies = {**table.policies, agents.policy: compile_policy("p.yaml", lambda _name: UPLOAD)}
+    house.assembly.gateway.table = dataclasses.replace(table, routes=moved, policies=policies)
+    crm = _Taking()
+    house.crm_answers = crm.handle
+    head = f"Authorization: Bearer {house.files.secrets['agent-bearer']}\r\nContent-Type: {content_type}\r\n"
+    return house.ask(house.files.internal, http("POST", "/services/data/v1/upload", body, head)), crm.calls
+
+
+def test_an_upload_leaves_part_by_part_under_a_boundary_of_the_gateway(house: House) -> None:
+    got, (call,) = upload(house, "multipart/form-data; boundary=x", PARTS)
+    assert got.status == 200, got.raw
+    assert call.headers["content-type"] == "multipart/form-data; boundary=wxgate-0"
+    assert call.body == PARTS.replace(b"--x", b"--wxgate-0").replace(b"secret.jpg", b"gone").replace(b"secret", b"gone")
+
+
+def test_the_media_type_tells_one_call_from_another(house: House) -> None:
+    _, (call,) = upload(house, "Application/JSON; charset=utf-8", b'{"Title": "secret"}')
+    assert call.body == b'{"Title": "gone"}'
+
+
+@pytest.mark.parametrize("content_type", ["text/json", "text/plain", "application/json\r\nContent-Type: text/json", ""])
+def test_a_call_of_no_such_media_type_or_region_is_unknown(house: House, content_type: str) -> None:
+    got, calls = upload(house, content_type, b'{"Title": "secret"}')
+    assert (got.status, calls) == (422, [])
