@@ -74,9 +74,9 @@ def diff_command(
 ) -> None:
     """Show which fields of which messages NEW treats differently than OLD, and which of them it protects less.
 
-    Both are tried on every SAMPLE and on the samples of their own tests. --direction, --phase, --method, --path,
-    --role, --query and --status say when the given samples come by. Exit status: 0 no difference, 1 differences (with
-    --fail-on weaker: weaker ones), 2 a file could not be read or is no valid policy.
+    Both are tried on every SAMPLE and on the samples of their own tests. --direction, --phase, --method, --path and the
+    like say when the given samples come by. Exit status: 0 no difference, 1 differences (with --fail-on weaker: weaker
+    ones), 2 a file could not be read or is no valid policy.
     """
     where = read_occasion(**occasion)
     before, after = (_Version(file, load_valid(file)) for file in (old, new))

@@ -15,7 +15,7 @@ from proxy.cli.policy_files import MAX_SAMPLE, UnreadableError, load_policy, pla
 from proxy.cli.policy_table import shown, table
 from proxy.document.tree import Document
 from proxy.policy.explain import Explanation, Occasion, explain, find_rules, read_sample, temporary_keys, with_tokens
-from proxy.policy.rules import Direction, PathTemplate, Phase, Policy
+from proxy.policy.rules import Call, Conditioned, Direction, Phase, Policy
 from proxy.refusal import TABLE, Refusal
 from proxy.source.problem import Problems
 from proxy.wechat.push import message_type, read_body
@@ -41,6 +41,10 @@ _OPTIONS = (
     click.option("--role", default="", help="Of the caller; outbound and agent only."),
     click.option("--query", default="", help="Query string of the API call, without the question mark."),
     click.option("--status", type=click.IntRange(200, 599), help="Of an answer; 200 if it is not given."),
+    click.option("--account", default="", help="The WeChat account, by its name; inbound only."),
+    click.option("--tenant", default="", help="Whose data it is."),
+    click.option("--region", default="", help="The region of the data."),
+    click.option("--content-type", default="", help="Media type of the API call; outbound and agent only."),
 )
 
 
@@ -72,7 +76,7 @@ def explain_command(
     leave, 1 it would be refused, 2 there is no policy or no message to judge.
     """
     where = read_occasion(**occasion)
-    compiled = load_valid(file)
+    compiled = load_valid(file).for_owner(where.tenant, where.region)
     body = _body(compiled, sample, where)
     inbound = body is not None and where.direction is Direction.INBOUND
     kind = _kind_of(sample, body) if body and inbound else ""
@@ -95,16 +99,23 @@ def read_occasion(
     role: str,
     query: str,
     status: int | None,
+    account: str,
+    tenant: str,
+    region: str,
+    content_type: str,
     headers: tuple[str, ...] = (),
 ) -> Occasion:
     """What `occasion_options` were given. Raises UsageError if they do not go together."""
     given = tuple(_header(text) for text in headers)
-    where = Occasion(Direction(direction), Phase(phase), method.upper(), path, role, query, status or 200, given)
+    call = (method.upper(), path, role, query, status or 200, given)
+    where = Occasion(Direction(direction), Phase(phase), *call, account, tenant, region, content_type.lower())
     if where.direction is Direction.INBOUND:
-        if method or path or role or query or headers or status:
-            of_calls = "--method, --path, --role, --query, --header and --status"
+        if method or path or role or query or headers or status or content_type:
+            of_calls = "--method, --path, --role, --query, --header, --status and --content-type"
             raise click.UsageError(f"{of_calls} go with --direction outbound or agent")
         return replace(where, role="wechat")
+    if account:
+        raise click.UsageError("--account goes with --direction inbound")
     if not method or not path:
         raise click.UsageError(f"--direction {direction} needs --method and --path: they say which call it is")
     if (query or headers) and where.phase is Phase.RESPONSE:
@@ -170,12 +181,19 @@ def _refused(compiled: Policy, code: str) -> None:
     if code == "message_unknown":
         known = [f"{kind} ({form})" for form, kind in compiled.pushes]
         known += [f"reply {kind} ({form})" for form, kind in compiled.replies]
-        known += [f"{call.direction.value} {call.method} {_path(call.path)}" for call in compiled.calls]
+        known += [_conditioned(item) for item in compiled.conditioned]
+        known += [_call(call) for call in compiled.calls]
         click.echo(shown(f"the policy knows: {', '.join(known) or 'no message at all'}"))
 
 
-def _path(template: PathTemplate) -> str:
-    return "".join(f"/{segment or '{...}'}" for segment in template.segments)
+def _conditioned(item: Conditioned) -> str:
+    reply = "reply " if item.rules.phase is Phase.RESPONSE else ""
+    return f"{reply}{item.kind} ({item.rules.form}) for {item.when}"
+
+
+def _call(call: Call) -> str:
+    path = "".join(f"/{segment or '{...}'}" for segment in call.path.segments)
+    return f"{call.direction.value} {call.method} {path}" + (f" for {call.when}" if call.when else "")
 
 
 def _show(compiled: Policy, file: Path, result: Explanation, kind: str) -> None:

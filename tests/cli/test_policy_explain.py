@@ -254,6 +254,8 @@ def test_an_answer_of_another_status_meets_other_rules(tmp_path: Path) -> None:
     [
         ("--header", "X-Kind: b"),
         ("--status", "429"),
+        ("--content-type", "text/xml"),
+        (*RECORDS, "--account", "shop"),
         (*RECORDS, "--status", "429"),
         (*RECORDS, "--phase", "response", "--header", "X-Kind: b"),
         (*RECORDS, "--header", "no colon"),
@@ -266,3 +268,48 @@ def test_options_that_do_not_go_together_are_told(tmp_path: Path, options: tuple
     result = explain(written(tmp_path, CALLS, "calls.yaml"), written(tmp_path, "kind=a"), *options)
     assert result.exit_code == 2
     assert "Error: --" in result.output
+
+
+SITUATED = """version: 1
+classes: {words: {action: encrypt}, note: {action: redact, text: gone}}
+variants: [{when: {tenant: acme}, classes: {note: {action: encrypt}}}]
+messages:
+  - name: shop-text
+    direction: inbound
+    match: {type: text, account: shop}
+    request: {xml:/xml/MsgType: allow, xml:/xml/Content: {class: words, as: words}}
+  - name: json-call
+    direction: agent
+    match: {method: POST, path: /m, content_type: application/json, region: [au, jp]}
+    request:
+      'json:$.t > json:$.a': {class: words, as: a}
+      json:$.t: {class: note, as: t}
+"""
+CALL = ("--direction", "agent", "--method", "POST", "--path", "/m", "--region", "au")
+
+
+def test_account_owner_and_media_type_say_which_message_it_is(tmp_path: Path) -> None:
+    file = written(tmp_path, SITUATED, "p.yaml")
+    push = written(tmp_path, "<xml><MsgType>text</MsgType><Content>x</Content></xml>")
+    assert "message: shop-text" in explain(file, push, "--account", "shop").output
+    unknown = explain(file, push)
+    assert unknown.exit_code == 1 and "text (xml) for account shop" in unknown.output
+    call = written(tmp_path, {"t": "x"}, "call.json")
+    known = explain(file, call, *CALL, "--content-type", "Application/JSON")
+    assert known.exit_code == 0 and "message: json-call" in known.output
+    unknown = explain(file, call, *CALL)
+    assert "agent POST /m for region au or jp, content_type application/json" in unknown.output
+
+
+def test_a_variant_is_explained_for_its_owner(tmp_path: Path) -> None:
+    file, call = written(tmp_path, SITUATED, "p.yaml"), written(tmp_path, {"t": "x"}, "call.json")
+    options = (*CALL, "--content-type", "application/json")
+    assert rows(explain(file, call, *options))[0][2] == "redacted"
+    assert rows(explain(file, call, *options, "--tenant", "acme"))[0][2] == "encrypted"
+
+
+def test_a_text_and_what_stands_inside_it_are_rows(tmp_path: Path) -> None:
+    file, call = written(tmp_path, SITUATED, "p.yaml"), written(tmp_path, {"t": '{"a": "x"}'}, "call.json")
+    found = rows(explain(file, call, *CALL, "--content-type", "application/json"))
+    assert [row[0] for row in found] == ["json:$.t", "json:$.t > json:$.a"]
+    assert [row[2] for row in found] == ["looked into", "encrypted"]
