@@ -7,7 +7,7 @@ from pathlib import Path
 from proxy.kms.local import LocalKms
 from proxy.kms.service import KeysError, KeyService
 from proxy.kms.service_set import ServiceSet
-from proxy.kms.service_settings import KeySettings, LocalSettings, ServiceSettings, VaultSettings
+from proxy.kms.service_settings import KeySettings, LocalSettings, Pkcs11Settings, ServiceSettings, VaultSettings
 from proxy.kms.unlock import Passphrase
 from proxy.ports import Entropy
 
@@ -38,4 +38,8 @@ def _open(settings: ServiceSettings, state: Path, entropy: Entropy) -> KeyServic
             from proxy.kms.vault import VaultKms
 
             return VaultKms(settings.reach, settings.name)
+        case Pkcs11Settings():
+            from proxy.kms.pkcs11 import Pkcs11Kms
+
+            return Pkcs11Kms(settings.reach, entropy, settings.name)
     raise KeysError(f'key service "{settings.name}": there is no such kind')

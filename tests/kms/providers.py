@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from proxy.kms.local import LocalKms
+from proxy.kms.pkcs11 import Pkcs11Kms
 from proxy.kms.service import KeyService
-from proxy.kms.service_settings import VaultSettings
+from proxy.kms.service_settings import Pkcs11Settings, VaultSettings
 from proxy.kms.vault import VaultKms
 from tests.support.openbao import OpenBao
+from tests.support.softhsm import MODULE, SoftHsm
 
 TIMEOUT = 0.5
 
@@ -26,7 +28,7 @@ class Provider(Protocol):
         """As another process would."""
         ...
 
-    def away(self, outage: str) -> contextmanager[None]: ...
+    def away(self, outage: str) -> AbstractContextManager[None]: ...
 
     def close(self) -> None: ...
 
@@ -43,6 +45,9 @@ class Local:
 
     def open(self) -> KeyService:
         return LocalKms(self._state, self._unlock, secrets.token_bytes)
+
+    def away(self, outage: str) -> AbstractContextManager[None]:
+        raise NotImplementedError
 
     def close(self) -> None:
         pass
@@ -78,4 +83,22 @@ class Vault:
         self.server.stop()
 
 
-PROVIDERS: dict[str, Callable[[Path], Provider]] = {"local": Local, "vault": Vault}
+class Pkcs11:
+    """A SoftHSM token."""
+
+    outages = ("unplugged",)
+
+    def __init__(self, directory: Path) -> None:
+        self.token = SoftHsm()
+
+    def open(self) -> KeyService:
+        return Pkcs11Kms(Pkcs11Settings(MODULE, self.token.label, self.token.pin), secrets.token_bytes)
+
+    def away(self, outage: str) -> AbstractContextManager[None]:
+        return self.token.unplugged()
+
+    def close(self) -> None:
+        pass
+
+
+PROVIDERS: dict[str, Callable[[Path], Provider]] = {"local": Local, "vault": Vault, "pkcs11": Pkcs11}
