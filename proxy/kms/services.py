@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from proxy.kms.local import LocalKms
-from proxy.kms.service import KeysError, KeyService
+from proxy.kms.service import KeyService
 from proxy.kms.service_set import ServiceSet
-from proxy.kms.service_settings import KeySettings, LocalSettings, Pkcs11Settings, ServiceSettings, VaultSettings
+from proxy.kms.service_settings import (
+    AwsSettings,
+    KeySettings,
+    LocalSettings,
+    Pkcs11Settings,
+    ServiceSettings,
+    VaultSettings,
+)
 from proxy.kms.unlock import Passphrase
 from proxy.ports import Entropy
 
@@ -42,4 +49,7 @@ def _open(settings: ServiceSettings, state: Path, entropy: Entropy) -> KeyServic
             from proxy.kms.pkcs11 import Pkcs11Kms
 
             return Pkcs11Kms(settings.reach, entropy, settings.name)
-    raise KeysError(f'key service "{settings.name}": there is no such kind')
+        case AwsSettings():
+            from proxy.kms.aws import AwsKms
+
+            return AwsKms(settings.reach, settings.name)

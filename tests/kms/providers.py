@@ -8,11 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from proxy.kms.aws import AwsKms
 from proxy.kms.local import LocalKms
 from proxy.kms.pkcs11 import Pkcs11Kms
 from proxy.kms.service import KeyService
-from proxy.kms.service_settings import Pkcs11Settings, VaultSettings
+from proxy.kms.service_settings import AwsSettings, Pkcs11Settings, VaultSettings
 from proxy.kms.vault import VaultKms
+from tests.support.moto import Moto
 from tests.support.openbao import OpenBao
 from tests.support.softhsm import MODULE, SoftHsm
 
@@ -101,4 +103,22 @@ class Pkcs11:
         pass
 
 
-PROVIDERS: dict[str, Callable[[Path], Provider]] = {"local": Local, "vault": Vault, "pkcs11": Pkcs11}
+class Aws:
+    """moto's KMS."""
+
+    outages = ("frozen",)
+
+    def __init__(self, directory: Path) -> None:
+        self.server = Moto(directory)
+
+    def open(self) -> KeyService:
+        return AwsKms(AwsSettings("eu-west-1", self.server.url, None, b"testing", b"testing", timeout=TIMEOUT))
+
+    def away(self, outage: str) -> AbstractContextManager[None]:
+        return self.server.frozen()
+
+    def close(self) -> None:
+        self.server.stop()
+
+
+PROVIDERS: dict[str, Callable[[Path], Provider]] = {"local": Local, "vault": Vault, "pkcs11": Pkcs11, "aws": Aws}
