@@ -19,7 +19,7 @@ from proxy.journey import Answered, Arrived, Known, Opened, Planned, Protected
 from proxy.policy.carry_out import Carried, Keyset
 from proxy.policy.rules import Policy
 from proxy.ports import Audit, Claim, Clock, Deliveries, Delivery, Entropy, Keys, Log, Measures, Owner, Upstream
-from proxy.refusal import Audience, Refusal, Wechat, plain
+from proxy.refusal import Audience, Level, Refusal, Wechat, plain
 from proxy.route import Route, RouteKind, RouteTable
 from proxy.wechat.reply import SUCCESS
 
@@ -258,6 +258,9 @@ class Gateway:
         self._audit(trace, "cleared", record)
         for treatment, amount in counts.items():
             self._world.measures.count("values", treatment, by=amount)
+        if unknown := counts.get("unclassified"):  # WeChat has a field that the policy does not know yet
+            route = trace.route.name if trace.route else ""
+            self._world.log.write(Level.WARNING, "unclassified", route=route, delivery=trace.delivery, count=unknown)
 
     def _audit(self, trace: _Trace, event: str, record: Mapping[str, str | int]) -> None:
         """Refusal `audit_unwritable` if the record cannot be written: what is not on record must not happen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from urllib.parse import parse_qsl
 
 import pytest
@@ -177,3 +178,19 @@ def test_the_media_type_tells_one_call_from_another(house: House) -> None:
 def test_a_call_of_no_such_media_type_or_region_is_unknown(house: House, content_type: str) -> None:
     got, calls = upload(house, content_type, b'{"Title": "secret"}')
     assert (got.status, calls) == (422, [])
+
+
+def test_a_field_that_is_encrypted_for_want_of_a_rule_is_an_alarm_without_its_name(house: House, crm: Crm) -> None:
+    table = house.assembly.gateway.table
+    unmatched = POLICY.replace(b"classes:", b"defaults: {unmatched: encrypt}\nclasses:")
+    agents = next(route for route in table.routes if route.name == "agents")
+    policies = {**table.policies, agents.policy: compile_policy("p.yaml", lambda _name: unmatched)}
+    house.assembly.gateway.table = dataclasses.replace(table, policies=policies)
+    house.log.clear()
+    assert ask(house).status == 200
+    assert [line for line in house.log if '"unclassified"' in line] == []
+    assert ask(house, body=b"text=a&brandnew=secret").status == 200
+    (line,) = [json.loads(line) for line in house.log if '"unclassified"' in line]
+    assert (line["level"], line["route"], line["count"]) == ("warning", "agents", 1)
+    assert not [line for line in house.log if "brandnew" in line or "secret" in line]
+    assert dict(parse_qsl(crm.calls[-1].body.decode()))["brandnew"].startswith("wg1.")
