@@ -15,9 +15,10 @@ from proxy.document.json_body import read_json
 from proxy.document.tree import Document
 from proxy.policy.carry_out import Carried, Keyset, carry_out
 from proxy.policy.compile import compile_policy
+from proxy.policy.compiled import Policy
 from proxy.policy.explain import Occasion, find_rules, temporary_keys
 from proxy.policy.plan import make_plan
-from proxy.policy.rules import Direction, Phase, Policy, RuleSet
+from proxy.policy.rules import Direction, Phase, RuleSet
 from proxy.wechat.push import message_type, read_body
 
 _PACKS = Path(__file__).resolve().parent.parent / "policies"

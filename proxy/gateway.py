@@ -17,7 +17,7 @@ from proxy.cleared import ClearedReply, ClearedRequest, StoredReply, require_cle
 from proxy.crypto.data_key import Purpose
 from proxy.journey import Answered, Arrived, Known, Opened, Planned, Protected
 from proxy.policy.carry_out import Carried, Keyset
-from proxy.policy.rules import Policy
+from proxy.policy.compiled import Policy
 from proxy.ports import Audit, Claim, Clock, Deliveries, Delivery, Entropy, Keys, Log, Measures, Owner, Upstream
 from proxy.refusal import Audience, Level, Refusal, Wechat, plain
 from proxy.route import Route, RouteKind, RouteTable

@@ -22,10 +22,11 @@ from proxy.document.head import read_header, read_path
 from proxy.document.tree import Document
 from proxy.message import Peer, Request, Response
 from proxy.policy.carry_out import Carried, Keyset, carry_out
+from proxy.policy.compiled import Call, Policy
 from proxy.policy.conditions import Situation
 from proxy.policy.explain import Occasion
 from proxy.policy.plan import Plan, make_plan, read_call
-from proxy.policy.rules import Call, Direction, Phase, Policy, RuleSet
+from proxy.policy.rules import Direction, Phase, RuleSet
 from proxy.policy.shadow import Difference, compare
 from proxy.refusal import Refusal
 from proxy.route import Route, RouteKind, RouteTable

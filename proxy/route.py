@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxy.message import Request
-from proxy.policy.rules import Direction, Policy
+from proxy.policy.compiled import Policy
+from proxy.policy.rules import Direction
 from proxy.refusal import Audience, Refusal
 from proxy.wechat.account import Account
 

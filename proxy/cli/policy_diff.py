@@ -18,10 +18,11 @@ from proxy.cli.policy_explain import CannotJudge, load_valid, occasion_options, 
 from proxy.cli.policy_files import MAX_SAMPLE, UnreadableError, load_samples, place_from_here, read_file
 from proxy.cli.policy_table import shown
 from proxy.policy.check_tests import occasion_of
+from proxy.policy.compiled import Policy
 from proxy.policy.diff import Change, diff_policies
 from proxy.policy.diff_sample import Sample, diff_sample
 from proxy.policy.explain import Occasion, read_sample
-from proxy.policy.rules import Direction, Policy
+from proxy.policy.rules import Direction
 from proxy.refusal import Refusal
 from proxy.source.problem import Place
 from proxy.wechat.push import message_type, read_body

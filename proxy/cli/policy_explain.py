@@ -14,8 +14,9 @@ import click
 from proxy.cli.policy_files import MAX_SAMPLE, UnreadableError, load_policy, place_from_here, read_file
 from proxy.cli.policy_table import shown, table
 from proxy.document.tree import Document
+from proxy.policy.compiled import Call, Conditioned, Policy
 from proxy.policy.explain import Explanation, Occasion, explain, find_rules, read_sample, temporary_keys, with_tokens
-from proxy.policy.rules import Call, Conditioned, Direction, Phase, Policy
+from proxy.policy.rules import Direction, Phase
 from proxy.refusal import TABLE, Refusal
 from proxy.source.problem import Problems
 from proxy.wechat.push import message_type, read_body

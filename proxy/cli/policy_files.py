@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.policy.compile import compile_policy
-from proxy.policy.rules import Policy
+from proxy.policy.compiled import Policy
 from proxy.source.problem import Place, Problem, Problems
 from proxy.source.yaml_reader import MAX_BYTES
 

@@ -11,9 +11,9 @@ import click
 
 from proxy.cli.policy_files import UnreadableError, from_here, load_policy, place_from_here, read_file
 from proxy.cli.policy_table import shown
+from proxy.policy.compiled import Policy
 from proxy.policy.crm_fields import MAX_METADATA, CrmField, MetadataError, read_metadata
 from proxy.policy.fits import Fit, Fitting, check_fits
-from proxy.policy.rules import Policy
 from proxy.source.problem import Problem, Problems
 
 _HINT = "add `fits: crm:Object.Field__c` to the rules that write for the CRM"

@@ -16,8 +16,9 @@ from proxy.cli.policy_table import shown
 from proxy.cli.report.junit import as_junit
 from proxy.cli.report.outcome import Outcome, Ran
 from proxy.policy.check_tests import Run, run_test
+from proxy.policy.compiled import Policy, PolicyTest
 from proxy.policy.coverage import Coverage, coverage, no_test, untested
-from proxy.policy.rules import Direction, Policy, PolicyTest
+from proxy.policy.rules import Direction
 from proxy.source.problem import Problems
 from proxy.wechat.push import message_type, read_body
 

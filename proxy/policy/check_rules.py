@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from proxy.policy.path_template import PathTemplate
 from proxy.policy.read_file import WrittenMessage
-from proxy.policy.rules import REVEALING, Action, Direction, OnError, PathTemplate, Phase, Reveal, RuleSet
+from proxy.policy.rules import REVEALING, Action, Direction, OnError, Phase, Reveal, RuleSet
 from proxy.source.problem import Place
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from proxy.document.tree import Document, Into, Path
+from proxy.policy.compiled import Policy, PolicyTest
 from proxy.policy.explain import (
     Entropy,
     Explanation,
@@ -18,7 +19,7 @@ from proxy.policy.explain import (
     with_tokens,
 )
 from proxy.policy.plan import Treatment
-from proxy.policy.rules import Direction, Policy, PolicyTest, RuleSet
+from proxy.policy.rules import Direction, RuleSet
 from proxy.policy.selector import ANY, Selector, parse_selector
 from proxy.refusal import TABLE, Refusal
 from proxy.source.problem import Place, Problem

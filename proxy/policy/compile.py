@@ -11,24 +11,11 @@ from itertools import combinations
 from proxy.document.parts import REST, Finder
 from proxy.document.tree import Into
 from proxy.policy.check_rules import check_path, check_rules
+from proxy.policy.compiled import Call, Conditioned, Policy, PolicyTest, Variant
 from proxy.policy.oracle import oracles
+from proxy.policy.path_template import PathTemplate, is_segment
 from proxy.policy.read_file import PolicyReader, WrittenFile, WrittenMessage, WrittenVariant, read_extends
-from proxy.policy.rules import (
-    Action,
-    Call,
-    Conditioned,
-    DataClass,
-    Direction,
-    Opening,
-    PathTemplate,
-    Phase,
-    Policy,
-    PolicyTest,
-    Rule,
-    RuleSet,
-    Variant,
-    is_segment,
-)
+from proxy.policy.rules import Action, DataClass, Direction, Opening, Phase, Rule, RuleSet
 from proxy.policy.selector import PARTS, Pattern, Table, part_of
 from proxy.source.problem import Place, Problem, Problems, nearest
 

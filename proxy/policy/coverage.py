@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxy.policy.check_tests import Run, points_at
-from proxy.policy.rules import Direction, Policy, Rule
+from proxy.policy.compiled import Policy
+from proxy.policy.rules import Direction, Rule
 from proxy.source.problem import Place, Problem
 
 

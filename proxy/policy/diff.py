@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 from proxy.document.tree import Into
 from proxy.policy.cells import cells
+from proxy.policy.compiled import Call, Policy
 from proxy.policy.conditions import Conditions
 from proxy.policy.explain import pattern_text
 from proxy.policy.meaning import NOT_SENT, REFUSED, SEALED, UNWRITTEN, meaning, weaker
-from proxy.policy.rules import Action, Call, Phase, Policy, Rule, RuleSet
+from proxy.policy.rules import Action, Phase, Rule, RuleSet
 from proxy.policy.selector import PARTS, Pattern, Table
 from proxy.source.problem import Place
 

@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 from proxy.document.tree import Document, Into, Path
+from proxy.policy.compiled import Policy
 from proxy.policy.diff import Change, change_of
 from proxy.policy.explain import Occasion, find_rules, head_of, pattern_text
 from proxy.policy.meaning import NOT_SENT, REFUSED
 from proxy.policy.plan import Treatment, draft_plan
-from proxy.policy.rules import Policy, Rule
+from proxy.policy.rules import Rule
 from proxy.refusal import Refusal
 
 

@@ -14,9 +14,10 @@ from proxy.document.head import read_header, read_path
 from proxy.document.tree import Document, Into, Path
 from proxy.message import HeaderList
 from proxy.policy.carry_out import Carried, Keyset, carry_out, redaction_of
+from proxy.policy.compiled import Call, Policy
 from proxy.policy.conditions import Situation
 from proxy.policy.plan import Plan, Step, Treatment, draft_plan, read_call
-from proxy.policy.rules import Call, Direction, OnError, Phase, Policy, Reveal, RuleSet
+from proxy.policy.rules import Direction, OnError, Phase, Reveal, RuleSet
 from proxy.policy.selector import ANY, Any_, Pattern, Segment
 from proxy.policy.transform import Form
 from proxy.refusal import TABLE, Refusal

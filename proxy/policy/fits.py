@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from proxy.policy.compiled import Policy
 from proxy.policy.crm_fields import CrmField, CrmObjects
 from proxy.policy.field_demands import demands_of
 from proxy.policy.lengths import ASCII_BYTES, CHINESE_BYTES, Extent, longest, most_that_fits, of_characters
-from proxy.policy.rules import FORM_OF, DataClass, Fits, OnError, Phase, Policy, Rule, RuleSet
+from proxy.policy.rules import FORM_OF, DataClass, Fits, OnError, Phase, Rule, RuleSet
 from proxy.policy.transform import Form
 from proxy.source.problem import Place, Problem, nearest
 

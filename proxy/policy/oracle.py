@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proxy.policy.rules import UNCLASSIFIED, Direction, Phase, Policy, Rule, RuleSet
+from proxy.policy.compiled import Policy
+from proxy.policy.rules import UNCLASSIFIED, Direction, Phase, Rule, RuleSet
 from proxy.source.problem import Problem
 
 # Where WeChat's API takes the person a message is for. A follower's id may be revealed there and nowhere else.

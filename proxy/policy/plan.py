@@ -16,7 +16,8 @@ from proxy.crypto.field_token import Parsed, TokenError
 from proxy.document.multipart import boundary_in, boundary_of, read_multipart
 from proxy.document.query import read_form, read_query
 from proxy.document.tree import MAX_LEAVES, Document, Kind, Leaf
-from proxy.policy.rules import UNCLASSIFIED, Action, Opening, Policy, Reveal, Rule, RuleSet
+from proxy.policy.compiled import Policy
+from proxy.policy.rules import UNCLASSIFIED, Action, Opening, Reveal, Rule, RuleSet
 from proxy.policy.selector import Table, part_of
 from proxy.refusal import Refusal
 from proxy.source.problem import Place

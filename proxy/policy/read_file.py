@@ -7,13 +7,14 @@ import re
 from dataclasses import dataclass, field
 
 from proxy.document.parts import Finder
+from proxy.policy.compiled import PolicyTest
 from proxy.policy.conditions import ALWAYS, OF_CALLS, OF_OWNERS, OF_PUSHES, SHAPES, Conditions
 from proxy.policy.patterns import BUILT_IN, MAX_PATTERNS, compile_pattern
 from proxy.policy.patterns import NAME as PATTERN_NAME
 from proxy.policy.read_forms import read_forms
 from proxy.policy.read_rules import NAME, RuleReader
 from proxy.policy.read_tests import read_test
-from proxy.policy.rules import FORM_OF, Action, DataClass, Direction, Phase, PolicyTest, Rule
+from proxy.policy.rules import FORM_OF, Action, DataClass, Direction, Phase, Rule
 from proxy.source.problem import Place, Problem, nearest
 from proxy.source.section import Section
 from proxy.source.yaml_reader import Mapping, Node, Scalar, Sequence, read_yaml

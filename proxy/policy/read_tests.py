@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from proxy.policy.compiled import PolicyTest
 from proxy.policy.conditions import SHAPES
 from proxy.policy.plan import Treatment
 from proxy.policy.read_rules import read_selector
-from proxy.policy.rules import Direction, Phase, PolicyTest
+from proxy.policy.rules import Direction, Phase
 from proxy.source.problem import Problem, nearest
 from proxy.source.section import Section
 from proxy.source.yaml_reader import Node, Scalar

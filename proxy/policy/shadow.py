@@ -6,9 +6,9 @@ from collections import Counter
 from typing import NamedTuple
 
 from proxy.document.tree import Path
+from proxy.policy.compiled import Policy
 from proxy.policy.explain import Occasion, find_rules
 from proxy.policy.plan import Plan, Step, draft_plan
-from proxy.policy.rules import Policy
 from proxy.refusal import Refusal
 
 

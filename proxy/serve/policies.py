@@ -9,8 +9,8 @@ from pathlib import Path
 
 from proxy.policy.check_tests import check_tests
 from proxy.policy.compile import compile_policy
+from proxy.policy.compiled import Policy
 from proxy.policy.oracle import oracles
-from proxy.policy.rules import Policy
 from proxy.route import Route
 from proxy.serve.settings_parts import read_bounded
 from proxy.source.problem import Place, Problem, Problems

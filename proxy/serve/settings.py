@@ -8,7 +8,7 @@ from pathlib import Path
 from proxy.edge.listener_settings import ListenerSettings
 from proxy.edge.upstream_settings import UpstreamSettings
 from proxy.kms.service_settings import KeySettings, LocalSettings
-from proxy.policy.rules import Policy
+from proxy.policy.compiled import Policy
 from proxy.ports import Owner
 from proxy.route import Route
 from proxy.serve.settings_region import NOTHING, DiskDemand

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from proxy.edge.listener_settings import KeyPair, Limits, ListenerSettings, TlsSettings
 from proxy.edge.upstream_settings import UpstreamSettings
-from proxy.policy.rules import Direction, Policy
+from proxy.policy.compiled import Policy
+from proxy.policy.rules import Direction
 from proxy.route import Credential, Route, RouteKind, overlapping
 from proxy.serve.policies import load_policy, shared_oracles
 from proxy.serve.settings import AdminSettings, Settings

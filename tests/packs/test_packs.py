@@ -9,9 +9,10 @@ from proxy.cli.policy_files import load_policy, load_samples
 from proxy.document.tree import Document
 from proxy.policy.carry_out import Carried, carry_out
 from proxy.policy.check_tests import check_tests
+from proxy.policy.compiled import Policy, PolicyTest
 from proxy.policy.explain import Occasion, find_rules, protect_first, temporary_keys
 from proxy.policy.plan import Plan, Treatment, draft_plan, make_plan
-from proxy.policy.rules import Action, Direction, Phase, Policy, PolicyTest, RuleSet
+from proxy.policy.rules import Action, Direction, Phase, RuleSet
 from proxy.wechat.push import message_type, read_body
 from tests.packs.reference import EVENTS, FAMILIES, FIELDS, ID_NAMES, JSON_TOO, MESSAGES, PERSONAL_NAMES
 from tests.policy.build import Entropy

@@ -8,9 +8,10 @@ from proxy.document.json_body import read_json
 from proxy.document.tree import Document
 from proxy.policy.carry_out import Carried, Keyset, carry_out
 from proxy.policy.compile import compile_policy
+from proxy.policy.compiled import Policy
 from proxy.policy.explain import temporary_keys
 from proxy.policy.plan import make_plan
-from proxy.policy.rules import Direction, Policy, RuleSet
+from proxy.policy.rules import Direction, RuleSet
 from proxy.refusal import Refusal
 from proxy.source.problem import Problem, Problems
 

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from proxy.document.json_body import read_json
 from proxy.document.xml_body import read_xml
+from proxy.policy.compiled import Policy
 from proxy.policy.conditions import ANYWHERE, Conditions, Situation
 from proxy.policy.diff import diff_policies
 from proxy.policy.plan import Treatment, make_plan
-from proxy.policy.rules import Action, Direction, Phase, Policy
+from proxy.policy.rules import Action, Direction, Phase
 from tests.policy.build import codes, compiled, problems
 
 NAMES = ("account", "tenant", "region", "role", "content_type")

@@ -3,8 +3,8 @@
 import pytest
 
 from proxy.policy.check_tests import run_test
+from proxy.policy.compiled import Policy
 from proxy.policy.coverage import Coverage, coverage, untested
-from proxy.policy.rules import Policy
 from proxy.wechat.push import message_type, read_body
 from tests.policy.build import Entropy, compiled, place_of
 

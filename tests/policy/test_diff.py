@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.policy.compiled import Policy
 from proxy.policy.diff import Change, diff_policies
 from proxy.policy.meaning import REFUSED, SEALED, meaning, weaker
-from proxy.policy.rules import Policy, Rule
+from proxy.policy.rules import Rule
 from proxy.policy.selector import ANY, parse_selector
 from tests.policy.build import compiled
 

@@ -13,10 +13,11 @@ from proxy.document.json_body import read_json
 from proxy.document.tree import Document
 from proxy.document.xml_body import read_xml
 from proxy.policy.compile import compile_policy
+from proxy.policy.compiled import Policy
 from proxy.policy.draft import ENVELOPE, KNOWN, DraftError, Sample, Shape, draft_policy
 from proxy.policy.explain import Occasion, find_rules
 from proxy.policy.plan import draft_plan
-from proxy.policy.rules import Action, Direction, Phase, Policy, Rule
+from proxy.policy.rules import Action, Direction, Phase, Rule
 from proxy.wechat.push import message_type, read_body
 
 POLICIES = Path(__file__).parents[2] / "policies"

@@ -7,6 +7,7 @@ import pytest
 from proxy.document.json_body import read_json
 from proxy.document.xml_body import read_xml
 from proxy.policy.carry_out import carry_out
+from proxy.policy.compiled import Policy
 from proxy.policy.explain import (
     Explanation,
     Occasion,
@@ -18,7 +19,7 @@ from proxy.policy.explain import (
     temporary_keys,
 )
 from proxy.policy.plan import draft_plan, make_plan
-from proxy.policy.rules import Direction, Phase, Policy
+from proxy.policy.rules import Direction, Phase
 from proxy.policy.selector import parse_selector
 from tests.policy.build import Entropy, compiled, place_of, refused
 
