@@ -18,7 +18,7 @@ from tests.support.moto import Moto
 from tests.support.openbao import OpenBao
 from tests.support.softhsm import MODULE, SoftHsm
 
-TIMEOUT = 0.5
+PATIENT, IMPATIENT = 30.0, 0.5
 
 
 class Provider(Protocol):
@@ -26,8 +26,8 @@ class Provider(Protocol):
 
     outages: tuple[str, ...]
 
-    def open(self) -> KeyService:
-        """As another process would."""
+    def open(self, timeout: float = PATIENT) -> KeyService:
+        """As another process would. `timeout`: seconds for one answer, where there is a choice."""
         ...
 
     def away(self, outage: str) -> AbstractContextManager[None]: ...
@@ -45,7 +45,7 @@ class Local:
         self._state.mkdir(mode=0o700)
         self._unlock = secrets.token_bytes(32)
 
-    def open(self) -> KeyService:
+    def open(self, timeout: float = PATIENT) -> KeyService:
         return LocalKms(self._state, self._unlock, secrets.token_bytes)
 
     def away(self, outage: str) -> AbstractContextManager[None]:
@@ -64,9 +64,9 @@ class Vault:
         self.server = OpenBao(directory)
         self._role, self._secret = self.server.approle()
 
-    def open(self) -> KeyService:
+    def open(self, timeout: float = PATIENT) -> KeyService:
         return VaultKms(
-            VaultSettings(self.server.url, self.server.ca, role_id=self._role, secret_id=self._secret, timeout=TIMEOUT)
+            VaultSettings(self.server.url, self.server.ca, role_id=self._role, secret_id=self._secret, timeout=timeout)
         )
 
     @contextmanager
@@ -93,7 +93,7 @@ class Pkcs11:
     def __init__(self, directory: Path) -> None:
         self.token = SoftHsm()
 
-    def open(self) -> KeyService:
+    def open(self, timeout: float = PATIENT) -> KeyService:
         return Pkcs11Kms(Pkcs11Settings(MODULE, self.token.label, self.token.pin), secrets.token_bytes)
 
     def away(self, outage: str) -> AbstractContextManager[None]:
@@ -111,8 +111,8 @@ class Aws:
     def __init__(self, directory: Path) -> None:
         self.server = Moto(directory)
 
-    def open(self) -> KeyService:
-        return AwsKms(AwsSettings("eu-west-1", self.server.url, None, b"testing", b"testing", timeout=TIMEOUT))
+    def open(self, timeout: float = PATIENT) -> KeyService:
+        return AwsKms(AwsSettings("eu-west-1", self.server.url, None, b"testing", b"testing", timeout=timeout))
 
     def away(self, outage: str) -> AbstractContextManager[None]:
         return self.server.frozen()

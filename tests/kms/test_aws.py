@@ -37,7 +37,7 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
 
 @pytest.fixture
 def settings(moto: Moto) -> AwsSettings:
-    return AwsSettings("eu-west-1", moto.url, None, b"AKIATESTING", b"testing", timeout=10.0)
+    return AwsSettings("eu-west-1", moto.url, None, b"AKIATESTING", b"testing", timeout=30.0)
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ from proxy.kms.aws import AwsKms
 from proxy.kms.service import Slot
 from proxy.kms.service_settings import AwsSettings
 from proxy.ports import Owner
-kms = AwsKms(AwsSettings("eu-west-1", sys.argv[1], None, b"testing", b"testing", timeout=20.0))
+kms = AwsKms(AwsSettings("eu-west-1", sys.argv[1], None, b"testing", b"testing", timeout=30.0))
 slot = Slot(Owner("forked", "in"), "follower", Purpose.DATA)
 kms.create_kek(slot.owner)
 wrapped = kms.wrap(slot, bytes(32))

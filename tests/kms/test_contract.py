@@ -6,6 +6,7 @@ import secrets
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,8 @@ from proxy.crypto.data_key import Purpose, key_id_of
 from proxy.crypto.secret_bytes import SecretBytes
 from proxy.kms.service import KeysError, KeyService, KeyServiceDownError, Slot, Wrapped, gateway_owner
 from proxy.ports import Owner
-from tests.kms.providers import PROVIDERS, Provider
+from tests.kms.providers import IMPATIENT, PROVIDERS, Provider
+from tests.support.processes import until
 
 _numbers = itertools.count(1)
 OUTAGES = [(name, outage) for name, made in PROVIDERS.items() for outage in made.outages]
@@ -212,9 +214,12 @@ def test_a_service_that_is_away_is_said_to_be_and_comes_back(
     providers: Callable[[str], Provider], name: str, outage: str
 ) -> None:
     provider = providers(name)
-    kms, slot = provider.open(), Slot(new_owner(), "follower", Purpose.DATA)
-    kms.create_kek(slot.owner)
-    wrapped = kms.wrap(slot, dek := new_dek())
+    slot = Slot(new_owner(), "follower", Purpose.DATA)
+    patient = provider.open()
+    patient.create_kek(slot.owner)
+    wrapped = patient.wrap(slot, dek := new_dek())
+    kms = provider.open(IMPATIENT)
+    opens_again(kms, slot, wrapped)
     questions: list[Callable[[KeyService], object]] = [
         lambda service: service.unwrap(slot, wrapped),
         lambda service: service.wrap(slot, new_dek()),
@@ -224,15 +229,25 @@ def test_a_service_that_is_away_is_said_to_be_and_comes_back(
         lambda service: service.check(),
     ]
     with provider.away(outage):
-        fresh = provider.open()
+        fresh = provider.open(IMPATIENT)
         for question in questions:
             for service in (kms, fresh):
                 began = time.monotonic()
                 with pytest.raises(KeyServiceDownError):
                     question(service)
                 assert time.monotonic() - began < 30
-    assert kms.unwrap(slot, wrapped) == fresh.unwrap(slot, wrapped) == dek
-    kms.check()
+    assert opens_again(kms, slot, wrapped) == opens_again(fresh, slot, wrapped) == dek
+
+
+def opens_again(kms: KeyService, slot: Slot, wrapped: Wrapped) -> bytes:
+    """Asked again and again, since a busy machine may take longer than the impatient wait."""
+
+    def ask() -> bytes:
+        with suppress(KeyServiceDownError):
+            return kms.unwrap(slot, wrapped)
+        return b""
+
+    return until(ask, "the service opens again", 60)
 
 
 def test_no_key_bytes_are_shown(kms: KeyService, slot: Slot) -> None:

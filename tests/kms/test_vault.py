@@ -34,12 +34,12 @@ def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
 
 
 def by_token(bao: OpenBao, **options: Any) -> VaultSettings:
-    return VaultSettings(bao.url, bao.ca, token=bao.token(**options), timeout=5.0)
+    return VaultSettings(bao.url, bao.ca, token=bao.token(**options), timeout=30.0)
 
 
 def by_role(bao: OpenBao, **options: Any) -> VaultSettings:
     role, secret = bao.approle(f"role-{secrets.token_hex(4)}", **options)
-    return VaultSettings(bao.url, bao.ca, role_id=role, secret_id=secret, timeout=5.0)
+    return VaultSettings(bao.url, bao.ca, role_id=role, secret_id=secret, timeout=30.0)
 
 
 def wrapped_by(kms: KeyService, slot: Slot = DATA) -> Wrapped:
@@ -217,7 +217,7 @@ def test_a_namespace_is_a_world_of_its_own(bao: OpenBao) -> None:
     secret = inside.auth.approle.generate_secret_id("wxgate", mount_point="machines")["data"]["secret_id"]
     role = inside.auth.approle.read_role_id("wxgate", mount_point="machines")["data"]["role_id"]
     settings = VaultSettings(
-        bao.url, bao.ca, "wx/transit", "team", role_id=role, secret_id=secret.encode(), auth="machines", timeout=5.0
+        bao.url, bao.ca, "wx/transit", "team", role_id=role, secret_id=secret.encode(), auth="machines", timeout=30.0
     )
     kms = VaultKms(settings)
     wrapped = wrapped_by(kms)
@@ -311,7 +311,7 @@ from proxy.kms.service_settings import VaultSettings
 from proxy.kms.vault import VaultKms
 from proxy.ports import Owner
 url, ca, role, secret = json.load(sys.stdin)
-kms = VaultKms(VaultSettings(url, Path(ca), role_id=role, secret_id=secret.encode(), timeout=10.0))
+kms = VaultKms(VaultSettings(url, Path(ca), role_id=role, secret_id=secret.encode(), timeout=30.0))
 slot = Slot(Owner("forked", "in"), "follower", Purpose.DATA)
 kms.create_kek(slot.owner)
 wrapped = kms.wrap(slot, bytes(32))
