@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from proxy.cli.keys_doctor import doctor_command
 from proxy.cli.keys_look import list_command, show_command
 from proxy.cli.keys_make import init_command, rotate_command
 from proxy.cli.keys_rewrap import rewrap_command
@@ -29,5 +30,8 @@ for command in (
     destroy_command,
     shred_command,
     receipt_group,
+    export_command,
+    import_command,
+    doctor_command,
 ):
     keys.add_command(command)

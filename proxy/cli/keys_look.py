@@ -20,15 +20,26 @@ _STATES = click.Choice([state.value for state in KeyState])
 @CONFIG
 @choosing
 @click.option("--state", "states", type=_STATES, multiple=True, help="Only keys in this state.")
+@click.option("--ids", is_flag=True, help="Ids alone, one on a line, for other commands.")
 @AS_JSON
 @explained
 def list_command(
-    config: Path, tenant: str | None, region: str | None, group: str | None, states: tuple[str, ...], as_json: bool
+    config: Path,
+    tenant: str | None,
+    region: str | None,
+    group: str | None,
+    states: tuple[str, ...],
+    ids: bool,
+    as_json: bool,
 ) -> None:
     """Show every key with its state, never its bytes."""
     chosen = Selection(tenant, region, group)
     entries = [entry for entry in open_desk(config).file.read() if chosen.has(entry.slot)]
     found = [entry for entry in entries if not states or entry.state.value in states]
+    if ids:
+        for entry in in_order(found):
+            click.echo(entry.id.hex())
+        return
     show_keys(in_order(found), as_json, none="There is no such key.")
 
 

@@ -102,6 +102,8 @@ class Reply:
 class Stage:
     """`with Stage() as stage:` has everything running."""
 
+    certificate_days = 90
+
     def __init__(self, *, workers: int = 1, limits: str = "", drain: str = "5s") -> None:
         self.workers, self.limits, self.drain = workers, limits, drain
         self.directory = Path(tempfile.mkdtemp(prefix="wxgate-"))
@@ -137,7 +139,7 @@ class Stage:
         """Files, keys and the two emulated systems."""
         for name in ("certs", "secrets"):
             (self.directory / name).mkdir(mode=0o700)
-        for file in development_files([], datetime.now(UTC), 7):
+        for file in development_files([], datetime.now(UTC), self.certificate_days):
             _write(self.directory / "certs" / file.name, file.data)
         for name, value in self.secrets.items():
             _write(self.directory / "secrets" / name, value.encode())

@@ -1,0 +1,132 @@
+"""What keys cost: `python -m bench.keys`, in `.venv`. Three questions.
+
+1. A field, encrypted and decrypted, against a bare call of AES-256-GCM in the same run (medians, interleaved).
+2. How often a key service is asked for a million messages, counted on the real keyring with a clock that is turned by
+   hand.
+3. How long 10 000 data keys take to be rotated, and to be put under a new KEK, with each key service as it really is
+   (`--keys N` for fewer). Services that are not installed are left out and told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from proxy.crypto.data_key import DataKey, Purpose
+from proxy.crypto.field_token import Scope, open_token, parse, seal, seal_equal
+from proxy.kms.administration import keyring_file_of
+from proxy.kms.making import make_missing, rotate
+from proxy.kms.rewrapping import rewrap
+from proxy.kms.selection import Selection
+from proxy.kms.service import Slot
+from proxy.kms.service_set import ServiceSet
+from proxy.ports import Owner
+from tests.kms.providers import PROVIDERS, Provider
+
+_SIZES = (10, 100, 1000, 10000)
+_ROUNDS = 15
+_SCOPE = Scope("acme", "cn", "follower.message", ("oAbCdEfGhIjKlMnOpQrStUvWxYz1",))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keys", type=int, default=10_000)
+    parser.add_argument("--only", choices=("fields", "calls", "lifecycle"))
+    asked = parser.parse_args()
+    parts: dict[str, Callable[[], Iterator[str]]] = {
+        "fields": _fields,
+        "calls": lambda: iter(()),
+        "lifecycle": lambda: _lifecycle(asked.keys),
+    }
+    for name, part in parts.items():
+        if asked.only in (None, name):
+            for line in part():
+                print(line, flush=True)
+
+
+# --- fields
+
+
+def _fields() -> Iterator[str]:
+    key, bare = DataKey(secrets.token_bytes(32), Purpose.LOOKUP), AESGCM(secrets.token_bytes(32))
+    aad = _SCOPE.aad("wg1.")
+    yield "microseconds a field; token: wg1, random nonce; equal: wd1, deterministic"
+    yield f"{'':6}{'encrypt':^44}{'decrypt':^44}"
+    yield f"{'bytes':>6}" + 2 * f"{'bare GCM':>10}{'token':>10}{'ratio':>10}{'equal':>10}    "
+    for size in _SIZES:
+        text = "x" * size
+        raw, nonce = text.encode(), secrets.token_bytes(12)
+        sealed, equal = bare.encrypt(nonce, raw, aad), seal_equal(key, text, _SCOPE)
+        token = seal(key, "s", text, _SCOPE, bytes(24))
+        took = _interleaved(
+            lambda raw=raw: bare.encrypt(secrets.token_bytes(12), raw, aad),
+            lambda text=text: seal(key, "s", text, _SCOPE, secrets.token_bytes(24)),
+            lambda text=text: seal_equal(key, text, _SCOPE),
+            lambda nonce=nonce, sealed=sealed: bare.decrypt(nonce, sealed, aad),
+            lambda token=token: open_token(key, parse(token), _SCOPE),
+            lambda equal=equal: open_token(key, parse(equal), _SCOPE),
+        )
+        halves = (took[:3], took[3:])
+        cells = (f"{bare:10.2f}{token:10.2f}{token / bare:9.1f}x{equal:10.2f}    " for bare, token, equal in halves)
+        yield f"{size:6}" + "".join(cells)
+
+
+def _interleaved(*works: Callable[[], object]) -> list[float]:
+    """Median microseconds of each, measured in turns so that a busy machine disturbs all alike."""
+    times: list[list[float]] = [[] for _ in works]
+    for _ in range(_ROUNDS):
+        for work, found in zip(works, times, strict=True):
+            begun = time.perf_counter()
+            for _ in range(500):
+                work()
+            found.append((time.perf_counter() - begun) / 500 * 1e6)
+    return [statistics.median(found) for found in times]
+
+
+# --- rotate and rewrap
+
+
+def _lifecycle(amount: int) -> Iterator[str]:
+    yield f"seconds for {amount} data keys"
+    yield f"{'service':>8}{'make':>10}{'rewrap':>10}{'rotate':>10}   (every key is also opened once more)"
+    for name, provider in PROVIDERS.items():
+        with tempfile.TemporaryDirectory() as directory:
+            took = _one_lifecycle(provider, Path(directory), amount)
+            yield f"{name:>8}" + "".join(f"{seconds:10.1f}" for seconds in took)
+
+
+def _one_lifecycle(provider: Callable[[Path], Provider], directory: Path, amount: int) -> list[float]:
+    """Seconds to make the keys, to put them under a new KEK, and to replace each."""
+    (directory / "service").mkdir()
+    (directory / "keyring").mkdir(mode=0o700)
+    running = provider(directory / "service")
+    try:
+        services = ServiceSet(running.open())
+        file = keyring_file_of(services, directory / "keyring", secrets.token_bytes)
+        slots = [Slot(Owner("acme", "in"), f"g{number}", Purpose.DATA) for number in range(amount)]
+        return [
+            _seconds(lambda: make_missing(file, services, slots, time.time(), secrets.token_bytes)),
+            _seconds(lambda: rewrap(file, services, Selection())),
+            _seconds(lambda: rotate(file, services, Selection(), time.time(), secrets.token_bytes)),
+        ]
+    finally:
+        running.close()
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    main()

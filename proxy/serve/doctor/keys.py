@@ -1,0 +1,118 @@
+"""The keys: whether they are there and open, how old and how much used they are, what backups could bring back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import product
+
+from proxy.crypto.data_key import DataKey, KeyMismatchError, Purpose
+from proxy.kms.keyring_format import Entry, KeyState
+from proxy.kms.limits import KeyLimits
+from proxy.kms.local import LocalKms
+from proxy.kms.service import KeysError, KeyServiceDownError
+from proxy.kms.service_set import ServiceSet
+from proxy.kms.transitions import Entries
+from proxy.serve.doctor.finding import Finding, fine, note, now, soon
+from proxy.serve.settings import Settings
+
+_NEARLY = 0.9  # of a budget or an age, without a successor
+_REPLACING_DAYS = 30.0
+_DAY = 86400.0
+
+
+def services(kms: ServiceSet) -> Iterator[Finding]:
+    """Whether each answers."""
+    for service in kms:
+        begun = time.monotonic()
+        try:
+            service.check()
+        except KeyServiceDownError as error:
+            fix = "until it is back, keys that are in memory serve for `keys.cache.age` at most; then messages are refused"
+            yield now("key service", f"{service.name}: {error}", fix)
+        except KeysError as error:
+            yield now("key service", f"{service.name}: {error}", "see docs/runbooks/")
+        else:
+            yield fine("key service", f"{service.name} answers ({1000 * (time.monotonic() - begun):.0f} ms)")
+
+
+def present(settings: Settings, entries: Entries) -> Iterator[Finding]:
+    """An active key of each kind for whatever the routes and policies need: without one wxgate does not start."""
+    active = {entry.slot for entry in entries if entry.state is KeyState.ACTIVE}
+    missing = [
+        f"{owner.tenant}/{owner.region} {group} {purpose.value}"
+        for owner, group, purpose in product(settings.owners, settings.groups, Purpose)
+        if (owner, group, purpose) not in active
+    ]
+    for name in missing:
+        yield now("key missing", f"there is no active key for {name}", f"`wxgate keys init --config {settings.file}`")
+    if not missing:
+        yield fine("key missing", "every tenant, region and group has its keys")
+
+
+def open_well(kms: ServiceSet, entries: Entries) -> Iterator[Finding]:
+    """Whether active keys open, one of each owner and purpose; the rest when it is needed."""
+    tried: dict[tuple[object, object], Entry] = {}
+    for entry in entries:
+        if entry.state is KeyState.ACTIVE:
+            tried.setdefault((entry.slot.owner, entry.slot.purpose), entry)
+    for entry in tried.values():
+        try:
+            DataKey(kms.unwrap(entry.slot, entry.wrapped), entry.slot.purpose, entry.id)
+        except (KeysError, KeyMismatchError) as error:
+            yield now("key does not open", str(error), "see docs/runbooks/lost-kek.md")
+
+
+def worn(entries: Entries, limits: KeyLimits, at: float) -> Iterator[Finding]:
+    """Data keys near the end of their age or budget for whom the gateway made no successor."""
+    waiting = {entry.slot for entry in entries if entry.state is KeyState.PENDING}
+    active = [e for e in entries if e.state is KeyState.ACTIVE and e.slot.purpose is Purpose.DATA]
+    fix = "`wxgate keys rotate`; a running gateway does it by itself, so look why it did not"
+    bad = False
+    for entry in active:
+        if entry.slot in waiting:
+            continue
+        name, age = f"{entry.id.hex()} ({entry.slot})", at - (entry.activated or entry.created)
+        spent = max(entry.uses / limits.uses, entry.size / limits.size)
+        if spent >= 1:
+            yield now("key budget", f"{name} has used up its budget", fix)
+        elif spent >= _NEARLY:
+            yield soon("key budget", f"{name} has used {100 * spent:.0f} % of its budget", fix)
+        if age > limits.rotate_after:
+            yield soon("key age", f"{name} is {age / _DAY:.0f} days old, more than rotate_after", fix)
+        bad = bad or spent >= _NEARLY or age > limits.rotate_after
+    if active and not bad:
+        yield fine("key age", f"{len(active)} data keys are within their age and budget")
+
+
+def replacing(entries: Entries, at: float) -> Iterator[Finding]:
+    """Lookup keys that were being replaced long ago."""
+    for entry in entries:
+        successor = next((e for e in entries if e.slot == entry.slot and e.state is KeyState.ACTIVE), None)
+        if entry.being_replaced and successor and at - (successor.activated or at) > _REPLACING_DAYS * _DAY:
+            text = f"{entry.id.hex()} ({entry.slot}) has been replaced for more than {_REPLACING_DAYS:.0f} days"
+            yield note("lookup key", text, "when the CRM's values are written anew: `wxgate keys rotate --lookup --end`")
+
+
+def former(settings: Settings, kms: ServiceSet, entries: Entries) -> Iterator[Finding]:
+    """Keys that are not with the service they should be with, and services that nothing needs any more."""
+    left = [e for e in entries if e.state is not KeyState.DESTROYED and e.wrapped.service != kms.of(e.slot.owner).name]
+    if left:
+        names = sorted({entry.wrapped.service for entry in left})
+        to = kms.of(left[0].slot.owner).name
+        fix = f"`wxgate keys rewrap --to-service {to}`"
+        yield soon("former service", f"{len(left)} keys are still with {', '.join(names)}", fix)
+    for service in settings.keys.former:
+        if service.name not in {entry.wrapped.service for entry in left}:
+            text = f"nothing is with {service.name} any more"
+            yield note("former service", text, "destroy its KEKs there and take it out of `former`")
+
+
+def backups(kms: ServiceSet, entries: Entries) -> Iterator[Finding]:
+    """Shredding with the embedded service does not reach copies of its file."""
+    embedded = {service.name for service in kms if isinstance(service, LocalKms)}
+    gone = [e for e in entries if e.state is KeyState.DESTROYED and e.wrapped.service in embedded and e.retired]
+    if gone:
+        day = time.strftime("%Y-%m-%d", time.gmtime(max(entry.retired or 0 for entry in gone)))
+        text = f"backups of kek.json made before {day} open keys that were destroyed since"
+        yield note("old backups", text, "destroy them, or the unlock key they were made under")

@@ -1,0 +1,203 @@
+"""`wxgate keys doctor` on installations that are well, and on ones with one thing wrong each."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from proxy.cli.keys import keys
+from proxy.kms import transitions
+from proxy.kms.keyring_file import KeyringFile
+from proxy.kms.keyring_format import Entry
+from proxy.kms.limits import KeyLimits
+from proxy.serve.certificates import development_files
+from proxy.serve.doctor import keys as key_checks
+from proxy.serve.doctor import machine
+from proxy.serve.doctor.clock import clock
+from proxy.serve.doctor.finding import Level
+from proxy.serve.settings import load_settings
+from tests.support.installation import Installation
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def files() -> Iterator[Installation]:
+    with Installation() as installation:
+        yield installation
+
+
+def examined(files: Installation, *arguments: str, exit_code: int) -> dict[str, list[dict[str, str]]]:
+    """Findings by level, but for what depends on the machine the tests run on."""
+    result = CliRunner().invoke(keys, ["doctor", "--config", str(files.config), "--json", *arguments])
+    found: dict[str, list[dict[str, str]]] = {level.value: [] for level in Level}
+    for finding in json.loads(result.stdout)["findings"]:
+        if finding["check"] not in ("swap", "disk room"):
+            found[finding["level"]].append(finding)
+    worst = 2 if found["now"] else 1 if found["soon"] else 0
+    assert worst == exit_code, (found["now"], found["soon"])
+    assert result.exit_code >= exit_code
+    return found
+
+
+def checks(found: list[dict[str, str]]) -> set[str]:
+    return {finding["check"] for finding in found}
+
+
+def test_a_whole_installation_is_fine(files: Installation) -> None:
+    found = examined(files, exit_code=0)
+    assert checks(found["fine"]) >= {"file mode", "key service", "key missing", "key age", "certificate", "core dumps"}
+    assert checks(found["note"]) == {"clock"}
+
+
+def test_what_a_person_reads_begins_with_the_worst(files: Installation) -> None:
+    (files.directory / "state" / "kek.json").chmod(0o644)
+    result = CliRunner().invoke(keys, ["doctor", "--config", str(files.config)])
+    assert result.exit_code == 2
+    assert result.stdout.startswith("now ") and "chmod 600" in result.stdout
+
+
+def test_a_configuration_that_cannot_be_read(files: Installation) -> None:
+    files.edit("version: 1", "version: 9")
+    result = CliRunner().invoke(keys, ["doctor", "--config", str(files.config)])
+    assert result.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "check"),
+    [("state/kek.json", 0o640, "file mode"), ("certs/gateway.key", 0o644, "file mode"), ("state", 0o755, "file mode")],
+)
+def test_files_that_others_can_read(files: Installation, path: str, mode: int, check: str) -> None:
+    (files.directory / path).chmod(mode)
+    found = examined(files, exit_code=2)
+    assert [it["text"] for it in found["now"] if it["check"] == check and path in it["text"]]
+
+
+def test_a_lost_keyring_and_a_lost_kek(files: Installation) -> None:
+    keyring, kek = files.directory / "state" / "keyring.json", files.directory / "state" / "kek.json"
+    text = keyring.read_bytes()
+    keyring.write_bytes(text[:-20])
+    assert "keyring" in checks(examined(files, exit_code=2)["now"])
+    keyring.write_bytes(text)
+    kek.write_text('{"version": 1, "keks": []}')
+    assert checks(examined(files, exit_code=2)["now"]) & {"keyring", "key does not open"}
+
+
+def test_a_missing_key(files: Installation) -> None:
+    files.edit("tenant: acme", "tenant: another")
+    assert "key missing" in checks(examined(files, exit_code=2)["now"])
+
+
+def test_certificates_that_end_soon_or_ended(files: Installation) -> None:
+    settings = load_settings(files.config)
+    at = time.time()
+    for days, level in ((0, Level.FINE), (70, Level.SOON), (100, Level.NOW)):
+        found = list(machine.certificates(settings, at + days * DAY))
+        assert level in {finding.level for finding in found if "gateway.pem" in finding.text}, days
+    (files.directory / "certs" / "gateway.pem").write_text("nothing")
+    assert Level.NOW in {finding.level for finding in machine.certificates(settings, at)}
+
+
+def entries_of(files: Installation) -> tuple[Entry, ...]:
+    from proxy.cli.keys_desk import open_desk
+
+    return open_desk(files.config).file.read()
+
+
+def test_keys_that_are_old_or_nearly_used_up(files: Installation) -> None:
+    limits = KeyLimits(budget_uses=1000, rotate_after=10 * DAY)
+    entries, at = entries_of(files), time.time()
+    assert {it.level for it in key_checks.worn(entries, limits, at)} == {Level.FINE}
+    assert {it.check for it in key_checks.worn(entries, limits, at + 11 * DAY) if it.level is Level.SOON} == {"key age"}
+    used = tuple(replace(entry, uses=950) for entry in entries)
+    assert {it.check for it in key_checks.worn(used, limits, at) if it.level is Level.SOON} == {"key budget"}
+    used = tuple(replace(entry, uses=1000) for entry in entries)
+    assert {it.level for it in key_checks.worn(used, limits, at)} == {Level.NOW}
+
+
+def test_backups_of_what_was_destroyed(files: Installation) -> None:
+    from proxy.cli.keys_desk import open_desk
+
+    desk = open_desk(files.config)
+    desk.file.change(lambda entries: transitions.destroyed(entries, {entries[0].id}, time.time()))
+    (found,) = key_checks.backups(desk.services, desk.file.read())
+    assert found.level is Level.NOTE and time.strftime("%Y-", time.gmtime()) in found.text
+
+
+def test_keys_that_are_still_with_a_former_service(files: Installation) -> None:
+    new = "keys: {service: {kind: local, name: new, unlock: 'file:secrets/unlock'}}"
+    files.edit("keys: {unlock: 'file:secrets/unlock'}", new)
+    result = CliRunner().invoke(keys, ["doctor", "--config", str(files.config), "--json"])
+    assert result.exit_code == 2 and "not configured" in result.stdout
+
+
+class _Clock(BaseHTTPRequestHandler):
+    ahead = 0.0
+
+    def do_HEAD(self) -> None:
+        self.send_response(404)
+        self.end_headers()
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        when = datetime.now(UTC) + timedelta(seconds=self.ahead)
+        return when.strftime("%a, %d %b %Y %H:%M:%S GMT")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[[float], str]]:
+    httpd = HTTPServer(("127.0.0.1", 0), _Clock)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+
+    def told(ahead: float) -> str:
+        _Clock.ahead = ahead
+        return f"http://127.0.0.1:{httpd.server_port}"
+
+    yield told
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.mark.parametrize(
+    ("ahead", "level"),
+    [(0.0, Level.FINE), (60.0, Level.SOON), (-60.0, Level.SOON), (400.0, Level.NOW), (-400.0, Level.NOW)],
+)
+def test_the_clock_against_a_stated_source(
+    files: Installation, server: Callable[[float], str], ahead: float, level: Level
+) -> None:
+    (found,) = clock(load_settings(files.config), server(ahead))
+    assert found.level is level
+
+
+@pytest.mark.parametrize("source", ["http://127.0.0.1:1", "nonsense", "ftp://127.0.0.1/"])
+def test_a_source_that_tells_no_time(files: Installation, source: str) -> None:
+    (found,) = clock(load_settings(files.config), source)
+    assert found.level is Level.SOON
+
+
+def test_no_finding_holds_a_secret(files: Installation) -> None:
+    for path in ("kek.json", "keyring.json"):
+        os.truncate(files.directory / "state" / path, 100)
+    result = CliRunner().invoke(keys, ["doctor", "--config", str(files.config), "--json"])
+    assert not [secret for secret in files.secrets.values() if secret in result.output]
+
+
+def test_the_audit_log_needs_room(files: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(files.config)
+    usage = machine.shutil.disk_usage(files.directory)
+    full = type(usage)(10 * 2**30, 10 * 2**30 - 2**20, 2**20)
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _path: full)
+    assert {finding.level for finding in machine.disk(settings)} == {Level.SOON}
+
+
