@@ -10,20 +10,18 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import secrets
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from proxy.crypto.data_key import DataKey, Purpose
 from proxy.crypto.field_token import Scope, open_token, parse, seal, seal_equal
-from proxy.kms.administration import keyring_file_of
+from proxy.kms.keystore import keyring_file_of
 from proxy.kms.making import make_missing, rotate
 from proxy.kms.rewrapping import rewrap
 from proxy.kms.selection import Selection
@@ -76,7 +74,7 @@ def _fields() -> Iterator[str]:
             lambda equal=equal: open_token(key, parse(equal), _SCOPE),
         )
         halves = (took[:3], took[3:])
-        cells = (f"{bare:10.2f}{token:10.2f}{token / bare:9.1f}x{equal:10.2f}    " for bare, token, equal in halves)
+        cells = (f"{gcm:10.2f}{ours:10.2f}{ours / gcm:9.1f}x{same:10.2f}    " for gcm, ours, same in halves)
         yield f"{size:6}" + "".join(cells)
 
 

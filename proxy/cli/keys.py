@@ -10,6 +10,7 @@ from proxy.cli.keys_make import init_command, rotate_command
 from proxy.cli.keys_rewrap import rewrap_command
 from proxy.cli.keys_shred import receipt_group, shred_command
 from proxy.cli.keys_state import destroy_command, disable_command, enable_command
+from proxy.cli.keys_transfer import export_command, import_command
 from proxy.serve.memory import close_memory
 
 

@@ -44,13 +44,22 @@ def init_command(config: Path, as_json: bool) -> None:
 @CONFIG
 @choosing
 @click.option("--lookup", is_flag=True, help="Lookup keys, which never rotate by themselves.")
+@click.option("--now", "at_once", is_flag=True, help="Protect with them at once, not when every worker knows them.")
 @click.option("--end", is_flag=True, help="With --lookup: stop making values with the old keys.")
 @AS_JSON
 @explained
 def rotate_command(
-    config: Path, tenant: str | None, region: str | None, group: str | None, lookup: bool, end: bool, as_json: bool
+    config: Path,
+    tenant: str | None,
+    region: str | None,
+    group: str | None,
+    lookup: bool,
+    at_once: bool,
+    end: bool,
+    as_json: bool,
 ) -> None:
-    """Make new active data keys. The old ones still open what they protected.
+    """Make new data keys. They protect from `keys.activate_after` on, when every worker and machine knows them; the old
+    ones still open what they protected.
 
     Lookup keys are left alone unless --lookup is said: a new one makes other values of the same text, so both are made
     until --end.
@@ -64,7 +73,8 @@ def rotate_command(
             made = end_lookup(desk.file, chosen, now)
         else:
             make = rotate_lookup if lookup else rotate
-            made = make(desk.file, desk.services, chosen, now, secrets.token_bytes)
+            delay = 0.0 if at_once else desk.settings.keys.limits.activate_after
+            made = make(desk.file, desk.services, chosen, now, secrets.token_bytes, delay)
         concerned(entry.id for entry in made)
     show_keys(made, as_json, none="")
     if lookup and not end and not as_json:

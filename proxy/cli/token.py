@@ -6,27 +6,21 @@ command was not called right.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from proxy.cli.deployment import AS_JSON, explained, put_on_record, settings_of
+from proxy.cli.deployment import AS_JSON, explained, put_on_record
+from proxy.cli.keys_desk import Desk, open_desk
 from proxy.cli.policy_table import shown
+from proxy.crypto.data_key import DataKey
 from proxy.crypto.field_token import MAX_TOKEN, Scope, TokenError, open_token, parse
 from proxy.crypto.token_anatomy import Anatomy, dissect
-from proxy.kms.administration import list_keys, open_keyring
 from proxy.kms.keyring_format import USABLE, Entry
-from proxy.observe.clock import SystemClock
 from proxy.serve.memory import close_memory
-
-if TYPE_CHECKING:
-    from proxy.serve.settings import Settings
 
 type Told = dict[str, str | int | bool | None]
 
@@ -72,12 +66,12 @@ def inspect_command(
     anatomy = dissect(text)
     told = _told(anatomy)
     if config:
-        settings = settings_of(config)
-        entry = _entry(settings, anatomy.key_id)
+        desk = open_desk(config)
+        entry = _entry(desk, anatomy.key_id)
         told |= _told_key(entry)
         if reveal and entry and datum and role and not anatomy.step:
             bound = tuple(_line() if bind == "-" else bind for bind in binds)
-            told |= _opened(settings, text, entry, datum, bound, role)
+            told |= _opened(desk, text, entry, datum, bound, role)
     click.echo(json.dumps(told) if as_json else "\n".join(_lines(told)))
     context.exit(1 if anatomy.step or (reveal and "value" not in told) else 0)
 
@@ -89,9 +83,8 @@ def _line() -> str:
     return line.removesuffix(b"\n").decode(errors="replace")
 
 
-def _entry(settings: Settings, key_id: bytes) -> Entry | None:
-    entries = list_keys(settings.state, settings.unlock, secrets.token_bytes)
-    return {entry.id: entry for entry in entries}.get(key_id)
+def _entry(desk: Desk, key_id: bytes) -> Entry | None:
+    return {entry.id: entry for entry in desk.file.read()}.get(key_id)
 
 
 def _told(anatomy: Anatomy) -> Told:
@@ -119,20 +112,19 @@ def _told_key(entry: Entry | None) -> Told:
     }
 
 
-def _opened(settings: Settings, text: str, entry: Entry, datum: str, binds: tuple[str, ...], role: str) -> Told:
+def _opened(desk: Desk, text: str, entry: Entry, datum: str, binds: tuple[str, ...], role: str) -> Told:
     """What the token holds. On record, with the outcome, before anything is told; AuditUnwritable if it cannot be."""
-    owner = entry.slot.owner
-    keyring = open_keyring(settings.state, settings.unlock, SystemClock(), secrets.token_bytes)
-    key = asyncio.run(keyring.by_id(owner, entry.id)) if entry.state in USABLE else None
-    found: Told = {"because": f"its key is {entry.state.value}" if key is None else _DOES_NOT_OPEN}
-    if key is not None:
+    found: Told = {"because": f"its key is {entry.state.value}"}
+    if entry.state in USABLE:
+        key = DataKey(desk.services.unwrap(entry.slot, entry.wrapped), entry.slot.purpose, entry.id)
+        scope = Scope(*entry.slot.owner, datum, binds)
         try:
-            kind, value = open_token(key, parse(text), Scope(owner.tenant, owner.region, datum, binds))
+            kind, value = open_token(key, parse(text), scope)
             found = {"value_type": kind, "value": value}
         except TokenError:
-            pass
+            found = {"because": _DOES_NOT_OPEN}
     outcome = "revealed" if "value" in found else "kept"
-    put_on_record(settings, "token_opened", role=role, subject=datum, key_ids=entry.id.hex(), outcome=outcome)
+    put_on_record(desk.settings, "token_opened", role=role, subject=datum, key_ids=entry.id.hex(), outcome=outcome)
     return found
 
 

@@ -24,7 +24,11 @@ from typing import Any, Self
 
 from proxy.crypto.data_key import Purpose
 from proxy.emulate.wechat import Delivery, Pusher
-from proxy.kms.administration import init_keys
+from proxy.kms.keystore import keyring_file_of
+from proxy.kms.making import make_missing
+from proxy.kms.private_file import make_private_directory
+from proxy.kms.service import Slot
+from proxy.kms.services import open_services
 from proxy.serve.certificates import development_files
 from proxy.serve.settings import load_settings
 
@@ -148,8 +152,11 @@ class Stage:
         self.config = self.directory / "gateway.yaml"
         self.write_config()
         settings = load_settings(self.config)
-        wanted = [(owner, group, use) for owner in settings.owners for group in settings.groups for use in Purpose]
-        init_keys(settings.state, settings.unlock, wanted, time.time(), secrets.token_bytes)
+        make_private_directory(settings.state)
+        services = open_services(settings.keys, settings.state, secrets.token_bytes)
+        keyring = keyring_file_of(services, settings.state, secrets.token_bytes)
+        wanted = [Slot(owner, group, use) for owner in settings.owners for group in settings.groups for use in Purpose]
+        make_missing(keyring, services, wanted, time.time(), secrets.token_bytes)
 
     def write_config(self) -> None:
         self.config.write_text(

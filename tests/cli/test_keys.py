@@ -109,16 +109,22 @@ def test_one_key_is_shown_by_the_beginning_of_its_id(made: list[dict[str, Any]])
 
 
 def test_rotate_replaces_data_keys(made: list[dict[str, Any]]) -> None:
-    new = listed("rotate", "--tenant", "acme", "--region", "in", "--group", "agent")
+    new = listed("rotate", "--now", "--tenant", "acme", "--region", "in", "--group", "agent")
     assert [(e["purpose"], e["state"]) for e in new] == [("data", "active")]
-    assert len(listed("rotate")) == 4
+    assert len(listed("rotate", "--now")) == 4
     states = [e["state"] for e in listed("list")]
     assert (states.count("active"), states.count("retiring")) == (8, 5)
     assert "wxgate keys list" in run("rotate", "--tenant", "nobody", exit_code=1).stderr
 
 
+def test_new_keys_wait_until_every_worker_knows_them(made: list[dict[str, Any]]) -> None:
+    new = listed("rotate", "--tenant", "acme")
+    assert {(e["state"], e["activated"] - e["created"]) for e in new} == {("pending", 10)}
+    assert len(listed("list", "--tenant", "acme", "--state", "active")) == 4
+
+
 def test_lookup_keys_rotate_only_when_it_is_said_and_until_it_is_ended(made: list[dict[str, Any]]) -> None:
-    told = run("rotate", "--lookup", "--tenant", "acme", "--group", "agent").stdout
+    told = run("rotate", "--now", "--lookup", "--tenant", "acme", "--group", "agent").stdout
     assert "old key and the new one" in told
     found = {e["state"]: e for e in listed("list", "--tenant", "acme", "--group", "agent") if e["purpose"] == "lookup"}
     assert found.keys() == {"active", "retiring"} and found["retiring"]["retired"] is None
@@ -134,7 +140,7 @@ def test_lookup_keys_rotate_only_when_it_is_said_and_until_it_is_ended(made: lis
 
 def test_disable_and_enable(made: list[dict[str, Any]]) -> None:
     old = made[0]["id"]
-    run("rotate")
+    run("rotate", "--now")
     (found,) = listed("disable", old[:12], "--yes")
     assert (found["id"], found["state"]) == (old, "disabled")
     (found,) = listed("enable", old)
@@ -143,7 +149,7 @@ def test_disable_and_enable(made: list[dict[str, Any]]) -> None:
 
 
 def test_destroy_is_for_good(settings: Settings, made: list[dict[str, Any]]) -> None:
-    run("rotate")
+    run("rotate", "--now")
     (found,) = listed("destroy", made[0]["id"], "--yes")
     assert found["state"] == "destroyed"
     assert "is destroyed" in run("enable", made[0]["id"], exit_code=1).stderr
@@ -229,6 +235,52 @@ def test_shred_of_nobody(made: list[dict[str, Any]]) -> None:
     assert "no key of tenant" in run("shred", "--tenant", "nobody", "--yes", exit_code=1).stderr
 
 
+# --- export, import
+
+
+def test_exported_keys_come_back_and_destroyed_ones_do_not(
+    settings: Settings, made: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    file = tmp_path / "acme.json"
+    assert run("export-wrapped", str(file), "--tenant", "acme").stdout.startswith("4 keys")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "File exists" in run("export-wrapped", str(file), exit_code=1).stderr
+    gone = made[0]["id"]
+    run("destroy", gone, "--yes")
+    assert "were there already" in run("import-wrapped", str(file)).stdout
+    assert [e["id"] for e in listed("list", "--state", "destroyed")] == [gone]
+    (settings.state / "keyring.json").unlink()
+    assert len(listed("import-wrapped", str(file))) == 4
+    assert {e["tenant"] for e in listed("list")} == {"acme"}
+    assert len(listed("init")) == 4, "the other tenant's"
+
+
+@pytest.mark.parametrize("change", ["state", "tag", "cut", "nothing at all"])
+def test_what_was_changed_on_its_way_is_not_taken(made: list[dict[str, Any]], tmp_path: Path, change: str) -> None:
+    file = tmp_path / "keys.json"
+    run("export-wrapped", str(file))
+    text = file.read_text()
+    file.write_text({
+        "state": text.replace('"active"', '"retiring"'), "tag": text.replace('"tag": "', '"tag": "0')[:-3] + '"}',
+        "cut": text[:-40], "nothing at all": "",
+    }[change])  # fmt: skip
+    before = listed("list")
+    run("import-wrapped", str(file), exit_code=1)
+    assert listed("list") == before
+
+
+def test_keys_of_another_installation_are_not_taken(
+    settings: Settings, made: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    file = tmp_path / "keys.json"
+    run("export-wrapped", str(file))
+    settings.unlock, settings.state = secrets.token_bytes(32), tmp_path / "elsewhere"
+    run("init")
+    before = listed("list")
+    run("import-wrapped", str(file), exit_code=1)
+    assert listed("list") == before
+
+
 # --- what is true of all of them
 
 
@@ -237,18 +289,20 @@ EVERY = [
     ("list",),
     ("show", "{id}"),
     ("rotate",),
-    ("rotate", "--lookup"),
+    ("rotate", "--now", "--lookup"),
     ("rotate", "--lookup", "--end"),
     ("rewrap",),
     ("disable", "{id}", "--yes"),
     ("enable", "{id}"),
     ("destroy", "{id}", "--yes"),
     ("receipt", "key"),
+    ("export-wrapped", "{file}"),
+    ("import-wrapped", "{file}"),
     ("shred", "--tenant", "acme", "--yes"),
 ]
 
 
-def test_no_key_bytes_are_ever_printed(settings: Settings) -> None:
+def test_no_key_bytes_are_ever_printed(settings: Settings, tmp_path: Path) -> None:
     said = run("init").output
     (settings.state / "keyring.json").read_bytes()
     key_id = listed("list")[0]["id"]
@@ -258,36 +312,41 @@ def test_no_key_bytes_are_ever_printed(settings: Settings) -> None:
             entry["wrapped"] for entry in json.loads((settings.state / "keyring.json").read_bytes())["entries"]
         }
         secrets_seen |= {kek["sealed"] for kek in json.loads((settings.state / "kek.json").read_bytes())["keks"]}
-        said += run(*(word.replace("{id}", key_id) for word in arguments)).output
+        file = str(tmp_path / "exported.json")
+        said += run(*(word.replace("{id}", key_id).replace("{file}", file) for word in arguments)).output
     said += (settings.audit / "worker-9999.jsonl").read_text()
     assert not [form for form in secrets_seen if form and form in said]
     assert "wrapped" not in said and "sealed" not in said
 
 
-CHANGING = [arguments for arguments in EVERY if arguments[0] not in ("list", "show", "receipt")]
+CHANGING = [arguments for arguments in EVERY if arguments[0] not in ("list", "show", "receipt", "import-wrapped")]
 
 
 @pytest.mark.parametrize("arguments", CHANGING, ids=" ".join)
 def test_what_cannot_be_put_on_record_is_not_done(
-    settings: Settings, made: list[dict[str, Any]], arguments: tuple[str, ...]
+    settings: Settings, made: list[dict[str, Any]], tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    run("rotate", "--lookup", "--tenant", "other")
+    run("rotate", "--now", "--lookup", "--tenant", "other")
     settings.groups.append("more")
     before = {path.name: path.read_bytes() for path in settings.state.iterdir()}
     (settings.audit / "worker-9999.jsonl").chmod(0o644)
-    result = run(*(word.replace("{id}", made[0]["id"]) for word in arguments), exit_code=1)
+    file = tmp_path / "exported.json"
+    words = (word.replace("{id}", made[0]["id"]).replace("{file}", str(file)) for word in arguments)
+    result = run(*words, exit_code=1)
+    assert not file.exists()
     assert "audit" in result.stderr
     assert {path.name: path.read_bytes() for path in settings.state.iterdir()} == before
 
 
 @pytest.mark.parametrize("arguments", CHANGING, ids=" ".join)
 def test_what_changes_keys_is_on_record(
-    settings: Settings, made: list[dict[str, Any]], arguments: tuple[str, ...]
+    settings: Settings, made: list[dict[str, Any]], tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     if "--end" in arguments:
-        run("rotate", "--lookup")
+        run("rotate", "--now", "--lookup")
     already = len(records(settings))
-    run(*(word.replace("{id}", made[0]["id"]) for word in arguments))
+    file = str(tmp_path / "exported.json")
+    run(*(word.replace("{id}", made[0]["id"]).replace("{file}", file) for word in arguments))
     found = records(settings)[already:]
     assert [record["phase"] for record in found][:2] == ["asked", "ended"]
     assert {record["outcome"] for record in found[1:]} == {"done"} and all(record["caller"] for record in found)

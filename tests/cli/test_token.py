@@ -94,7 +94,7 @@ def test_the_configuration_tells_key_state_and_owner(files: Installation, made: 
 
 
 def test_a_rotated_key_still_tells_and_opens(files: Installation, made: str, key: DataKey) -> None:
-    result = CliRunner().invoke(keys, ["rotate", "--config", str(files.config)])
+    result = CliRunner().invoke(keys, ["rotate", "--now", "--config", str(files.config)])
     assert result.exit_code == 0, result.output
     found = told("--config", files.config, *REVEAL, input=f"{made}\n{BIND}\n")
     assert (found["key_state"], found["value"]) == ("retiring", SECRET)

@@ -1,4 +1,4 @@
-"""`wxgate keys shred` beside a running gateway: every worker forgets the keys by itself, and nothing brings them back."""
+"""`wxgate keys shred` beside a running gateway: every worker forgets the keys, and nothing brings them back."""
 
 import json
 from collections.abc import Iterator

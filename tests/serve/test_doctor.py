@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +15,8 @@ from click.testing import CliRunner
 
 from proxy.cli.keys import keys
 from proxy.kms import transitions
-from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Entry
 from proxy.kms.limits import KeyLimits
-from proxy.serve.certificates import development_files
 from proxy.serve.doctor import keys as key_checks
 from proxy.serve.doctor import machine
 from proxy.serve.doctor.clock import clock
@@ -199,5 +196,3 @@ def test_the_audit_log_needs_room(files: Installation, monkeypatch: pytest.Monke
     full = type(usage)(10 * 2**30, 10 * 2**30 - 2**20, 2**20)
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _path: full)
     assert {finding.level for finding in machine.disk(settings)} == {Level.SOON}
-
-

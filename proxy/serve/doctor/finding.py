@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 
 class Level(enum.Enum):
-    """FINE: looked at, nothing to do. NOTE: to be known. SOON: will fail, or is not as it should be. NOW: fails, or would
-    not start."""
+    """FINE: nothing to do. NOTE: to be known. SOON: will fail, or is not as it should be. NOW: fails, or would not
+    start."""
 
     FINE = "fine"
     NOTE = "note"

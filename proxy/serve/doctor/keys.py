@@ -28,7 +28,7 @@ def services(kms: ServiceSet) -> Iterator[Finding]:
         try:
             service.check()
         except KeyServiceDownError as error:
-            fix = "until it is back, keys that are in memory serve for `keys.cache.age` at most; then messages are refused"
+            fix = "keys in memory serve on for `keys.cache.age` at most: docs/runbooks/kms-outage.md"
             yield now("key service", f"{service.name}: {error}", fix)
         except KeysError as error:
             yield now("key service", f"{service.name}: {error}", "see docs/runbooks/")
@@ -91,7 +91,9 @@ def replacing(entries: Entries, at: float) -> Iterator[Finding]:
         successor = next((e for e in entries if e.slot == entry.slot and e.state is KeyState.ACTIVE), None)
         if entry.being_replaced and successor and at - (successor.activated or at) > _REPLACING_DAYS * _DAY:
             text = f"{entry.id.hex()} ({entry.slot}) has been replaced for more than {_REPLACING_DAYS:.0f} days"
-            yield note("lookup key", text, "when the CRM's values are written anew: `wxgate keys rotate --lookup --end`")
+            yield note(
+                "lookup key", text, "when the CRM's values are written anew: `wxgate keys rotate --lookup --end`"
+            )
 
 
 def former(settings: Settings, kms: ServiceSet, entries: Entries) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from proxy.serve.selfcheck import key_pairs
 from proxy.serve.settings import Settings
 
 _CERTIFICATE_DAYS = 30.0
-_LEAST_FREE = 0.05 # of the disk, and bytes
+_LEAST_FREE = 0.05  # of the disk, and bytes
 _LEAST_BYTES = 256 * 1024 * 1024
 
 

@@ -1,0 +1,65 @@
+"""`wxgate keys export-wrapped` and `import-wrapped`: data keys, as they are wrapped, to and from a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from proxy.cli.deployment import AS_JSON, CONFIG, explained
+from proxy.cli.keys_desk import choosing, open_desk, told
+from proxy.cli.keys_table import show_keys
+from proxy.kms.keyring_file import MAX_BYTES
+from proxy.kms.private_file import make_private_directory
+from proxy.kms.selection import Selection
+from proxy.kms.service import KeysError
+from proxy.kms.transfer import export_wrapped, import_wrapped
+
+_FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+
+
+@click.command("export-wrapped")
+@_FILE
+@CONFIG
+@choosing
+@explained
+def export_command(file: Path, config: Path, tenant: str | None, region: str | None, group: str | None) -> None:
+    """Write data keys, wrapped, to FILE, which must not be there yet (mode 0600).
+
+    FILE opens with the same key services only. It says which tenants there are and when their keys were made.
+    """
+    desk, chosen = open_desk(config), Selection(tenant, region, group)
+    with desk.on_record("export", told(chosen)) as concerned:
+        data, entries = export_wrapped(desk.file, chosen)
+        _write_new(file, data)
+        concerned(entry.id for entry in entries)
+    click.echo(f"{len(entries)} keys in {file}")
+
+
+@click.command("import-wrapped")
+@_FILE
+@CONFIG
+@AS_JSON
+@explained
+def import_command(file: Path, config: Path, as_json: bool) -> None:
+    """Take the data keys of FILE into the keyring. What was destroyed here stays destroyed."""
+    desk = open_desk(config)
+    make_private_directory(desk.settings.state)
+    with file.open("rb") as stream:
+        data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise KeysError(f"{file}: larger than a keyring can be")
+    with desk.on_record("import", file.name) as concerned:
+        new = import_wrapped(desk.file, desk.services, data)
+        concerned(entry.id for entry in new)
+    show_keys(new, as_json, none="All of these keys were there already.")
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Never over another file, and read by nobody else meanwhile. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(fd)
