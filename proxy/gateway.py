@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proxy import cleared, journey
+from proxy.alarms import Alarms, TimeLimit
 from proxy.caller import Caller
 from proxy.cleared import ClearedReply, ClearedRequest, StoredReply, require_cleared_reply
 from proxy.crypto.data_key import Purpose
@@ -67,9 +68,10 @@ class World:
 class Gateway:
     """One per worker. `table` is replaced as a whole on reload; an exchange keeps the one it began with."""
 
-    def __init__(self, table: RouteTable, world: World) -> None:
+    def __init__(self, table: RouteTable, world: World, alarms: Alarms | None = None) -> None:
         self.table = table
         self._world = world
+        self._alarms = alarms or Alarms()
 
     def replace(self, table: RouteTable, keys: Keys, upstream: Upstream) -> None:
         """Takes up a new configuration for the exchanges that begin from now on."""
@@ -80,7 +82,7 @@ class Gateway:
         """The answer to one request. Raises nothing but CancelledError, and then nothing may be written."""
         # By a copy: what `replace` puts in is for later exchanges, or bytes that an old policy cleared for one upstream
         # could go to another that took over its name.
-        return await Gateway(self.table, self._world)._handle(arrived)
+        return await Gateway(self.table, self._world, self._alarms)._handle(arrived)
 
     async def _handle(self, arrived: Arrived) -> ClearedReply | Refused:
         trace = _Trace(self._world.clock.monotonic())
@@ -100,7 +102,7 @@ class Gateway:
     async def _exchange(self, arrived: Arrived, trace: _Trace) -> ClearedReply:
         routed = journey.find_route(arrived, self.table)
         trace.route = routed.route
-        async with asyncio.timeout(routed.route.deadline):
+        with TimeLimit(self._alarms, routed.route.deadline):
             known = journey.admit(routed)
             trace.caller = known.caller
             walk = self._inbound if routed.route.kind is RouteKind.INBOUND else self._call

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+from proxy.alarms import Alarms
 from proxy.edge.upstream_response import ResponseError, ResponseReader
 from proxy.message import Response
 from proxy.refusal import Refusal
@@ -17,6 +18,7 @@ class UpstreamConnection(asyncio.Protocol):
     """A connection that `upstream_dial.dial` made. `on_lost` is called with it once, when it is gone."""
 
     __slots__ = (
+        "_alarms",
         "_dead",
         "_future",
         "_loop",
@@ -29,8 +31,11 @@ class UpstreamConnection(asyncio.Protocol):
         "lost",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[UpstreamConnection], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, alarms: Alarms, on_lost: Callable[[UpstreamConnection], None]
+    ) -> None:
         self._loop = loop
+        self._alarms = alarms
         self._on_lost = on_lost
         self.lost: asyncio.Future[None] = loop.create_future()
         """Resolves when the connection is gone."""
@@ -52,12 +57,12 @@ class UpstreamConnection(asyncio.Protocol):
         future: asyncio.Future[Response] = self._loop.create_future()
         self._future = future
         self._reader = reader
-        timer = self._loop.call_at(deadline, self._fail, "upstream_timeout")
+        alarm = self._alarms.set(deadline, self._late)
         try:
             self._transport.write(wire)
             return await future
         finally:
-            timer.cancel()
+            self._alarms.cancel(alarm)
             self._future = None
             if self._reader is not None:
                 self.abort()
@@ -125,6 +130,9 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
         if self._future is not None and not self._future.done():
             self._future.set_result(reader.response())
+
+    def _late(self) -> None:
+        self._fail("upstream_timeout")
 
     def _fail(self, code: str) -> None:
         if self._future is not None and not self._future.done():

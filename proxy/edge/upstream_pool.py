@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from dataclasses import dataclass
 
+from proxy.alarms import Alarms
 from proxy.edge.upstream_connection import UpstreamConnection
 from proxy.edge.upstream_dial import SHUTDOWN_TIMEOUT, dial
 from proxy.edge.upstream_response import ResponseReader
@@ -37,6 +38,7 @@ class ConnectionPool:
     def __init__(self, settings: UpstreamSettings, context: ssl.SSLContext) -> None:
         self._settings = settings
         self._context = context
+        self._alarms = Alarms()
         self._slots = asyncio.Semaphore(settings.max_connections)
         self._taken = 0
         self._open: set[UpstreamConnection] = set()
@@ -133,7 +135,9 @@ class ConnectionPool:
 
     async def _dial(self, loop: asyncio.AbstractEventLoop, deadline: float) -> UpstreamConnection:
         self._require_open()
-        connection = await dial(self._settings, self._context, lambda: UpstreamConnection(loop, self._forget), deadline)
+        connection = await dial(
+            self._settings, self._context, lambda: UpstreamConnection(loop, self._alarms, self._forget), deadline
+        )
         if self._closed or connection.ended:
             connection.abort()
             raise Refusal("upstream_unreachable")

@@ -52,11 +52,12 @@ MIN_MAX_BYTES: Final = 4 * MAX_LINE
 _FRAME: Final = 256  # more than n, prev, hash and line end take of any line; also more than any control record
 _INT_BOUND: Final = 1 << 63
 _EVENT: Final = re.compile(EVENT, re.ASCII)
+_BAD_EVENT: Final = "audit record: event must be a plain name and none of the chain's own; rename it"
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
-_WORDS = frozenset(
-    {
+_WORDS: Final = frozenset(
+    [
         "route",
         "direction",
         "phase",
@@ -69,8 +70,8 @@ _WORDS = frozenset(
         "role",
         "policy",
         "subject",
-    }
-)
+    ]
+)  # their values are few: names out of configuration and policies, codes, steps
 
 
 class AuditUnwritable(OSError):
@@ -332,11 +333,13 @@ def _payload(record: Mapping[str, AuditValue]) -> bytes:
     if not record.keys() <= ALLOWED_KEYS:
         raise ValueError("audit record: a key is not in ALLOWED_KEYS; leave it out")
     event = record.get("event")
-    if not isinstance(event, str) or not _EVENT.fullmatch(event) or event in CONTROL:
-        raise ValueError("audit record: event must be a plain name and none of the chain's own; rename it")
-    members = [_word("event", event)]
+    if type(event) is not str:
+        raise ValueError(_BAD_EVENT)
+    members = [_event(event)]
     for key, value in record.items():
-        if key != "event":
+        if type(value) is int and -_INT_BOUND <= value < _INT_BOUND:
+            members.append(f'"{key}":{value}')
+        elif key != "event":
             members.append(_word(key, value) if type(value) is str and key in _WORDS else _member(key, value))
     payload = ",".join(members).encode()
     if len(payload) > MAX_LINE - _FRAME:
@@ -347,12 +350,20 @@ def _payload(record: Mapping[str, AuditValue]) -> bytes:
 def _member(key: str, value: AuditValue) -> str:
     if not _is_fit(value):
         raise ValueError(f"audit record: {key} is not a printable string, number, boolean or null within bounds")
-    return f'"{key}":{value}' if type(value) is int else f'"{key}":{_encode(value)}'
+    # A float's repr is what JSON writes for it; the encoder takes ten times as long to find that out.
+    return f'"{key}":{value!r}' if type(value) is float else f'"{key}":{_encode(value)}'
+
+
+@lru_cache(64)
+def _event(event: str) -> str:
+    if not _EVENT.fullmatch(event) or event in CONTROL:
+        raise ValueError(_BAD_EVENT)
+    return _member("event", event)
 
 
 @lru_cache(1024)
 def _word(key: str, value: str) -> str:
-    """A member whose values are few: names out of configuration and policies, codes, steps."""
+    """A member of _WORDS."""
     return _member(key, value)
 
 
