@@ -56,22 +56,11 @@ _BAD_EVENT: Final = "audit record: event must be a plain name and none of the ch
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
+# Their values are few: names out of configuration and policies, codes, steps.
 _WORDS: Final = frozenset(
-    [
-        "route",
-        "direction",
-        "phase",
-        "outcome",
-        "code",
-        "stage",
-        "revision",
-        "account",
-        "caller",
-        "role",
-        "policy",
-        "subject",
-    ]
-)  # their values are few: names out of configuration and policies, codes, steps
+    ("route", "direction", "phase", "outcome", "code", "stage", "revision")
+    + ("account", "caller", "role", "policy", "subject")
+)
 
 
 class AuditUnwritable(OSError):

@@ -20,6 +20,7 @@ WAYS: Final = 16
 LOAD: Final = 0.75
 
 _TIME: Final = 8  # bytes
+_BUCKET: Final = WAYS * KEY
 _MASK: Final = (1 << 128) - 1
 
 
@@ -42,6 +43,7 @@ class Table:
         self._buckets = buckets
         self._body = body
         self._secret = secret | 1
+        self._key, self._chosen = b"", (0, 0)  # where the last key asked for may stand
         self._keys = offset + slots * _TIME
         self._bodies = self._keys + slots * KEY
         self._until = memoryview(memory)[offset : self._keys].cast("d")
@@ -58,15 +60,16 @@ class Table:
         """The slot of the record of `key`, whether its time is over or not. ValueError if `key` is not 16 bytes."""
         if len(key) != KEY:  # a shorter one would be found inside others
             raise ValueError(f"a key must have {KEY} bytes, not {len(key)}")
+        find, keys = self._memory.find, self._keys
         for bucket in self._choices(key):
-            start = self._keys + bucket * WAYS * KEY
-            end = start + WAYS * KEY
-            at = self._memory.find(key, start, end)
+            start = keys + bucket * _BUCKET
+            end = start + _BUCKET
+            at = find(key, start, end)
             while at >= 0:
-                slot, inside = divmod(at - self._keys, KEY)
+                slot, inside = divmod(at - keys, KEY)
                 if inside == 0 and self._until[slot] > 0.0:  # else it spans two keys, or its record is not whole
                     return slot
-                at = self._memory.find(key, at + 1, end)
+                at = find(key, at + 1, end)
         return None
 
     def lives(self, slot: int, now: float) -> bool:
@@ -79,8 +82,8 @@ class Table:
         for bucket in self._choices(key):
             first = bucket * WAYS
             times: list[float] = self._until[first : first + WAYS].tolist()  # type: ignore[assignment]
-            earliest = min(times)
             unused = times.count(0.0)  # of two buckets the emptier one, so that both fill evenly
+            earliest = 0.0 if unused else min(times)
             if earliest <= now and unused > most:
                 best, most = first + times.index(earliest), unused
         return best
@@ -110,5 +113,8 @@ class Table:
             self._until[slot] = until
 
     def _choices(self, key: bytes) -> tuple[int, int]:
-        mixed = (int.from_bytes(key, "little") * self._secret & _MASK) >> 64
-        return (mixed >> 32) * self._buckets >> 32, (mixed & 0xFFFFFFFF) * self._buckets >> 32
+        if key is not self._key:  # `find` and `room` are asked for the same key one after the other
+            mixed = (int.from_bytes(key, "little") * self._secret & _MASK) >> 64
+            self._chosen = (mixed >> 32) * self._buckets >> 32, (mixed & 0xFFFFFFFF) * self._buckets >> 32
+            self._key = key
+        return self._chosen

@@ -19,7 +19,6 @@ _BLOCK = 32  # WeChat pads to 32 bytes although the AES block has 16
 _RANDOM = 16
 _HEAD = _RANDOM + 4
 _KEY_TEXT = re.compile(r"[A-Za-z0-9]{43}", re.ASCII)
-_BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 MAX_ENCRYPTED = 4 * 1024 * 1024
 
 
@@ -70,9 +69,9 @@ def open_envelope(key: EnvelopeKey, encrypt: str, receive_id: str) -> bytes:
 def _ciphertext(encrypt: str) -> bytes:
     try:
         text = encrypt.encode("ascii")
-        if len(text) > MAX_ENCRYPTED or not _BASE64.fullmatch(text):
+        if len(text) > MAX_ENCRYPTED:
             raise Refusal("envelope_broken")
-        data = binascii.a2b_base64(text, strict_mode=True)
+        data = binascii.a2b_base64(text, strict_mode=True)  # the alphabet alone, padding at the end alone
     except ValueError:
         raise Refusal("envelope_broken") from None
     if not data or len(data) % 16:
