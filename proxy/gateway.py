@@ -268,11 +268,11 @@ class Gateway:
         """Refusal `audit_unwritable` if the record cannot be written: what is not on record must not happen."""
         full: dict[str, str | int | float | bool | None] = {"event": event, "at": round(self._world.clock.now(), 3)}
         if (route := trace.route) is not None:
-            full |= {"route": route.name, "direction": route.kind.value}
+            full["route"], full["direction"] = route.name, route.kind.value
         if trace.delivery:
             full["delivery"] = trace.delivery
         if (caller := trace.caller) is not None:
-            full |= {"caller": caller.subject, "role": caller.role}
+            full["caller"], full["role"] = caller.subject, caller.role
         full |= record
         try:
             self._world.audit.append(full)

@@ -50,14 +50,15 @@ def read_values(query: str) -> dict[str, str]:
         raise Refusal("document_malformed")
     values: dict[str, str] = {}
     parts = query.split("&") if query else []
+    decoded = _decoded if "%" in query or "+" in query else str
     if len(parts) > MAX_LEAVES:
         raise Refusal("document_too_large")
     for part in parts:
         name_text, _, value_text = part.partition("=")
-        name = _decoded(name_text)
+        name = decoded(name_text)
         if not name or name in values or "=" in value_text:
             raise Refusal("document_malformed")
-        values[name] = _decoded(value_text)
+        values[name] = decoded(value_text)
     return values
 
 

@@ -137,8 +137,7 @@ def _as_characters(text: str, body: bytes, leaves: list[Leaf]) -> tuple[Leaf, ..
 
 
 def _write(leaf: Leaf, value: Value) -> str:
-    if _FORBIDDEN.search(value.text):
-        raise Refusal("value_refused")
+    _require_writable(value.text)
     # A text that came in CDATA leaves in CDATA; a text without markup needs none otherwise. A carriage return would be
     # read as a line feed in either (XML 1.0 section 2.11), so a text with one is written with references.
     in_cdata = leaf.extra & CDATA and "\r" not in value.text
@@ -150,9 +149,17 @@ def _write(leaf: Leaf, value: Value) -> str:
 
 
 def _members(members: Members) -> str:
-    if any(not _NAME.fullmatch(name) or _FORBIDDEN.search(text) for name, text in members):
-        raise Refusal("value_refused")
+    for name, text in members:
+        _require_writable(text)
+        if not _NAME.fullmatch(name):
+            raise Refusal("value_refused")
     return "".join(f"<{name}>{cdata(text)}</{name}>" for name, text in members)
+
+
+def _require_writable(text: str) -> None:
+    # Tokens, most of what is written, are printable ASCII; saying so costs less than looking for each exception.
+    if not (text.isascii() and text.isprintable()) and _FORBIDDEN.search(text):
+        raise Refusal("value_refused")
 
 
 def cdata(text: str) -> str:

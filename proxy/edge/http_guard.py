@@ -7,7 +7,7 @@ control characters, repeated or missing Host, framing by anything but one Conten
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.message import HeaderList
 from proxy.refusal import Refusal
@@ -24,8 +24,7 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}):([\x20-\x7e\x80-\xff\
 _HOST = re.compile(rb"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """An accepted request head. `length`: of the body in bytes, None if it is chunked."""
 
     method: str
@@ -75,7 +74,8 @@ def _target(target: bytes) -> tuple[str, str]:
     if not match:
         raise Refusal("http_malformed")
     path = match[1].decode()
-    if any(segment in (".", "..") for segment in path.split("/")) or "//" in path:
+    dotted = "/." in path and any(segment in (".", "..") for segment in path.split("/"))
+    if dotted or "//" in path:
         raise Refusal("http_malformed")
     return path, (match[2] or b"").decode()
 
@@ -84,9 +84,9 @@ def _fields(block: bytes) -> HeaderList:
     """The fields of `block`, each ended by CRLF. A folded line begins with a blank and matches no name."""
     found = _FIELD.findall(block)
     # Every byte must belong to a field: what no field matched lies between or behind them.
-    if sum(map(len, (part for field in found for part in field))) + 3 * len(found) != len(block):
+    if sum([len(name) + len(value) + 3 for name, value in found]) != len(block):
         raise Refusal("http_malformed")
-    return tuple((name.lower(), value.strip(b" \t")) for name, value in found)
+    return tuple([(name.lower(), value.strip(b" \t")) for name, value in found])
 
 
 def _by_name(headers: HeaderList) -> dict[bytes, list[bytes]]:

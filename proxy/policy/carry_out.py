@@ -98,7 +98,7 @@ class _Bench:
 
     def scope(self, step: Step) -> Scope:
         rule = step.rule
-        binds = tuple(self.bind(name) for name in rule.binds) if rule.binds else ()
+        binds = tuple([self.bind(name) for name in rule.binds]) if rule.binds else ()
         return Scope(self.tenant, self.region, rule.datum, binds)
 
     def bind(self, name: str) -> str:
