@@ -195,7 +195,8 @@ class EdgeConnection(asyncio.Protocol):
     async def _answer(self, hook: ExchangeHook) -> None:
         """Awaits the gateway. A cancelled exchange or one that raised leaves no answer: the connection is cut."""
         try:
-            await self._writable.wait()
+            if not self._writable.is_set():
+                await self._writable.wait()
             hook.answer = await self._listener.gateway.handle(Arrived(hook.request, self._peer))
             self._exchange = None
             if not self._transport.is_closing():

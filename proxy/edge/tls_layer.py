@@ -14,6 +14,7 @@ from OpenSSL import SSL
 from proxy.edge.tls import unknown_name
 
 _UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # RFC 8446 section 6: fatal alert 112
+_PIECE = 65535  # bytes read from OpenSSL at once
 # A record of one byte costs as much as one of 16 KiB. Below this average over this many records a sender is cut off.
 _RECORDS_BEFORE_JUDGING = 512
 _LEAST_AVERAGE = 32
@@ -47,8 +48,16 @@ class GatewayTlsLayer(ClientTLSLayer):
         return done, error
 
     def tls_interact(self) -> layer.CommandGenerator[None]:
-        if not unknown_name(self.tls):  # else OpenSSL goes on with the default certificate, which must not leave
-            yield from super().tls_interact()
+        if unknown_name(self.tls):  # OpenSSL goes on with the default certificate, which must not leave
+            return
+        more = True
+        while more:
+            try:
+                data = self.tls.bio_read(_PIECE)
+            except SSL.WantReadError:
+                return
+            more = len(data) == _PIECE  # less is all there was
+            yield commands.SendData(self.conn, data)
 
     def on_handshake_error(self, err: str) -> layer.CommandGenerator[None]:
         # The engine's own method would log the error with bytes of the peer.
@@ -62,7 +71,7 @@ class GatewayTlsLayer(ClientTLSLayer):
         closed = failed = False
         while True:
             try:
-                piece = self.tls.recv(65535)
+                piece = self.tls.recv(_PIECE)
             except SSL.WantReadError:
                 break
             except SSL.ZeroReturnError:
@@ -76,7 +85,8 @@ class GatewayTlsLayer(ClientTLSLayer):
                 failed = True
                 break
         failed = failed or self._wire > _FREE_WIRE + _MOST_WIRE * self._received
-        yield from self.tls_interact()
+        if closed or failed or not pieces:  # else what OpenSSL says besides, if anything, leaves before the next answer
+            yield from self.tls_interact()
         if failed:  # nothing behind a broken record is believed
             yield commands.CloseConnection(self.tunnel_connection)
             return

@@ -58,8 +58,10 @@ _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_
 
 # Their values are few: names out of configuration and policies, codes, steps.
 _WORDS: Final = frozenset(
-    ("route", "direction", "phase", "outcome", "code", "stage", "revision")
-    + ("account", "caller", "role", "policy", "subject")
+    {
+        *("route", "direction", "phase", "outcome", "code", "stage", "revision"),
+        *("account", "caller", "role", "policy", "subject"),
+    }
 )
 
 

@@ -33,12 +33,16 @@ class Action(enum.Enum):
 
 
 class Direction(enum.Enum):
+    __hash__ = object.__hash__  # see crypto.data_key.Purpose
+
     INBOUND = "inbound"
     OUTBOUND = "outbound"
     AGENT = "agent"
 
 
 class Phase(enum.Enum):
+    __hash__ = object.__hash__
+
     REQUEST = "request"
     RESPONSE = "response"
 
