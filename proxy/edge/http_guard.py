@@ -74,8 +74,9 @@ def _target(target: bytes) -> tuple[str, str]:
     if not match:
         raise Refusal("http_malformed")
     path = match[1].decode()
-    dotted = "/." in path and any(segment in (".", "..") for segment in path.split("/"))
-    if dotted or "//" in path:
+    if "/." in path and any(segment in (".", "..") for segment in path.split("/")):
+        raise Refusal("http_malformed")
+    if "//" in path:
         raise Refusal("http_malformed")
     return path, (match[2] or b"").decode()
 
