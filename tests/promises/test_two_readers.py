@@ -5,7 +5,6 @@ Over a socket one of them would hide that the other had gone; here each is asked
 
 from __future__ import annotations
 
-
 import pytest
 
 from proxy.edge import http_layer
