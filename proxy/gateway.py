@@ -227,7 +227,8 @@ class Gateway:
         for key_id in planned.plan.ids_needed():
             if (key := await keys.by_id(owner, key_id)) is not None:
                 opening[key_id] = key
-        return Keyset(sealing, opening)
+        replaced = {group: await keys.previous(owner, group) for group in planned.plan.replaced_needed()}
+        return Keyset(sealing, opening, replaced)
 
     async def _send(self, protected: Protected, trace: _Trace) -> Answered:
         """The upstream's answer, whatever it says. What is sent stands in the audit log before it is sent."""

@@ -39,6 +39,11 @@ class Keys(Protocol):
         """The key to protect with. Refusal `key_unavailable` if there is none."""
         ...
 
+    async def previous(self, owner: Owner, group: str) -> DataKey:
+        """The lookup key whose values are made beside those of the active one: the old one while it is being replaced,
+        else the active one itself. Refusal `key_unavailable` if there is none."""
+        ...
+
     async def by_id(self, owner: Owner, key_id: bytes) -> DataKey | None:
         """The key of that id if it is one of `owner`'s and may still open; None otherwise. Never asks a KMS for an
         unknown id."""

@@ -115,8 +115,7 @@ class Keyring:
         return await self._fetched(held)
 
     async def previous(self, owner: Owner, group: str) -> DataKey:
-        """The lookup key whose values are made beside those of the active one: the old one while it is being replaced,
-        else the active one itself. Refusal `key_unavailable` if there is none."""
+        """See Keys."""
         held = self._previous.get(Slot(owner, group, Purpose.LOOKUP))
         if held is None:
             return await self.active(owner, group, Purpose.LOOKUP)

@@ -6,6 +6,7 @@ anything else is clear text and is encrypted; where a rule reveals, anything els
 
 from __future__ import annotations
 
+import hmac
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -37,10 +38,12 @@ Source = Leaf | Value
 
 @dataclass(frozen=True, slots=True)
 class Keyset:
-    """The keys a plan asked for. `opening` may lack ids nobody has."""
+    """The keys a plan asked for. `opening` may lack ids nobody has. `replaced`: lookup keys whose values are written
+    beside those of their successors, by class group."""
 
     sealing: Mapping[tuple[str, Purpose], DataKey]
     opening: Mapping[bytes, DataKey]
+    replaced: Mapping[str, DataKey] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +174,18 @@ class _Bench:
             self.require_short(step)
         if not step.classified:
             self.count("unclassified")
+        stays = opened is not None and self.is_current(step)
         if step.rule.write:
-            return self.companions(step, opened)
-        return Value(self.token(step, step.leaf)) if opened is None else None
+            return self.companions(step, opened, stays)
+        return None if stays else Value(self.token(step, opened or step.leaf))
+
+    def is_current(self, step: Step) -> bool:
+        """Whether a token that opens may stay: a deterministic one under an older lookup key is made anew, or equal
+        values would stay apart for ever."""
+        data_class = step.rule.data_class
+        if data_class is None or not data_class.deterministic or step.token is None:
+            return True
+        return hmac.compare_digest(step.token.key_id, self.key(step, Form.TOKEN)[1].id)
 
     def require_short(self, step: Step) -> None:
         """The CRM would refuse, or cut, what is made of a longer value than the rule's `max`; a cut token is lost. And
@@ -182,27 +194,27 @@ class _Bench:
         if binary or (step.rule.fits is not None and not step.rule.fits.admits(step.leaf.text)):
             raise Refusal("value_refused")
 
-    def companions(self, step: Step, opened: Value | None) -> Value:
-        """Several members in the place of one, each a form of the same value. A token that opens stays as the token."""
+    def companions(self, step: Step, opened: Value | None, stays: bool) -> Value:
+        """Several members in the place of one, each a form of the same value. A token that `stays` is the token."""
         path = step.leaf.path
         above = path[:-1]
         if not isinstance(path[-1], str) or any(self.names[*above, name] > 1 for name, _ in step.rule.write):
             raise Refusal("value_refused")  # two members of one name: which one a reader takes is anybody's guess
         members = []
         for name, form in step.rule.write:
-            stays = opened is not None and form is Form.TOKEN
-            members.append((name, step.leaf.text if stays else self.written(step, form, opened or step.leaf)))
+            as_it_is = stays and form is Form.TOKEN
+            members.append((name, step.leaf.text if as_it_is else self.written(step, form, opened or step.leaf)))
         return Value("", Kind.STRING, tuple(members))
 
     def written(self, step: Step, form: Form, source: Source) -> str:
         """`source` in one of the forms its class knows. Refusal `value_refused` if it cannot be written so."""
         try:
-            return _WRITE[form](self, step, source)
+            return _WRITE[form.base](self, step, source, form)
         except ValueError:
             raise Refusal("value_refused") from None
 
-    def token(self, step: Step, source: Source) -> str:
-        data_class, key = self.key(step, Form.TOKEN)
+    def token(self, step: Step, source: Source, form: Form = Form.TOKEN) -> str:
+        data_class, key = self.key(step, form)
         # An empty object or array has no value to hide but may not stay: a constant stands for it.
         kind, text = ("l", "null") if source.kind is Kind.EMPTY else (_KIND_LETTER[source.kind], source.text)
         try:
@@ -217,7 +229,8 @@ class _Bench:
         purpose = data_class.purpose(form) if data_class else None
         if data_class is None or purpose is None:
             raise Refusal("internal")
-        key = self.keys.sealing.get((data_class.group, purpose))
+        keys = self.keys
+        key = keys.replaced.get(data_class.group) if form.previous else keys.sealing.get((data_class.group, purpose))
         if key is None:
             raise Refusal("key_unavailable")
         return data_class, key
@@ -225,36 +238,36 @@ class _Bench:
     def forms(self, step: Step) -> Forms:
         return step.rule.data_class.forms if step.rule.data_class else Forms()
 
-    def mask(self, step: Step, source: Source) -> str:
+    def mask(self, step: Step, source: Source, _form: Form = Form.MASK) -> str:
         mask = self.forms(step).mask
         if mask is None:
             raise Refusal("value_refused")
         # As many stars as "false" has letters would say which literal it is.
         return MASK if source.kind is Kind.LITERAL else mask.apply(source.text)
 
-    def redaction(self, step: Step, _source: Source) -> str:
+    def redaction(self, step: Step, _source: Source, _form: Form = Form.REDACTION) -> str:
         return redaction_of(step)
 
-    def index(self, step: Step, source: Source) -> str:
+    def index(self, step: Step, source: Source, which: Form) -> str:
         form = self.forms(step).index
         if form is None:
             raise Refusal("value_refused")
-        _, key = self.key(step, Form.INDEX)
+        _, key = self.key(step, which)
         text = form.normaliser.apply(_findable(source))
         return blind_index(key, text, self.scope(step), form.bits, form.spelling)
 
-    def hash(self, step: Step, source: Source) -> str:
+    def hash(self, step: Step, source: Source, form: Form) -> str:
         normaliser = self.forms(step).hash_of
         if normaliser is None:
             raise Refusal("value_refused")
-        _, key = self.key(step, Form.HASH)
+        _, key = self.key(step, form)
         return keyed_hash(key, normaliser.apply(_findable(source)), self.scope(step))
 
-    def format_preserving(self, step: Step, source: Source) -> str:
+    def format_preserving(self, step: Step, source: Source, form: Form) -> str:
         alphabet = self.forms(step).alphabet
         if alphabet is None:
             raise Refusal("value_refused")
-        _, key = self.key(step, Form.FORMAT_PRESERVING)
+        _, key = self.key(step, form)
         return format_preserving.encrypt(key, _findable(source), self.scope(step), alphabet)
 
     def reveal(self, step: Step) -> Value:
@@ -302,7 +315,7 @@ _DO: Mapping[Treatment, Callable[[_Bench, Step], Value | None]] = {
     Treatment.REVEALED_MASKED: _Bench.reveal_masked,
     Treatment.LOOKED_INTO: _Bench.looked_into,
 }
-_WRITE: Mapping[Form, Callable[[_Bench, Step, Source], str]] = {
+_WRITE: Mapping[Form, Callable[[_Bench, Step, Source, Form], str]] = {
     Form.TOKEN: _Bench.token,
     Form.MASK: _Bench.mask,
     Form.REDACTION: _Bench.redaction,

@@ -115,7 +115,8 @@ def read_sample(policy: Policy, occasion: Occasion, data: bytes, read: Callable[
 def temporary_keys(policy: Policy, entropy: Entropy) -> Keyset:
     """A fresh key for everything the policy can seal."""
     sealing = {(group, purpose): DataKey(entropy(DEK_SIZE), purpose) for group in policy.groups for purpose in Purpose}
-    return Keyset(sealing, {key.id: key for key in sealing.values()})
+    replaced = {group: DataKey(entropy(DEK_SIZE), Purpose.LOOKUP) for group in policy.groups}
+    return Keyset(sealing, {key.id: key for key in (*sealing.values(), *replaced.values())}, replaced)
 
 
 def protect_first(plan: Plan, keys: Keyset, entropy: Entropy) -> Carried:

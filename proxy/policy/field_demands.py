@@ -105,7 +105,7 @@ def _identify(
 
 
 def _filter(demands: Demands, rule: Rule, data_class: DataClass, form: Form, target: str, crm_field: CrmField) -> None:
-    searched_elsewhere = any(written in (Form.INDEX, Form.HASH) for _, written in rule.write)
+    searched_elsewhere = any(written.base in (Form.INDEX, Form.HASH) for _, written in rule.write)
     if form is Form.TOKEN and not data_class.deterministic and not searched_elsewhere:
         message = f"{target} is filterable, but a filter finds no randomised token"
         fix = "write an index beside it if it is searched; else a long text area says so"

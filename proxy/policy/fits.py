@@ -82,7 +82,7 @@ def _writes(rule: Rule) -> bool:
 
 def _written(rule: Rule, fits: Fits) -> list[tuple[str, Form]]:
     """Names of fields and what is written there; on_error puts its redaction in the value's own place."""
-    written = list(rule.write) or [(fits.field, FORM_OF[rule.action])]
+    written = [(name, form.base) for name, form in rule.write] or [(fits.field, FORM_OF[rule.action])]
     if rule.on_error is OnError.REDACT:
         written.append((fits.field, Form.REDACTION))
     return written

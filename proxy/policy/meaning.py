@@ -84,7 +84,7 @@ def _class(rule: Rule) -> DataClass:
 def _forms(rule: Rule) -> frozenset[Form]:
     """Everything that is written for the value."""
     if rule.write:
-        return frozenset(form for _, form in rule.write)
+        return frozenset(form.base for _, form in rule.write)
     form = FORM_OF.get(rule.action)
     return frozenset() if form is None else frozenset({form})
 

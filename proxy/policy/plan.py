@@ -115,6 +115,10 @@ class Plan:
                 needed |= step.rule.keys
         return needed
 
+    def replaced_needed(self) -> set[str]:
+        """Class group of every lookup key whose old values will be written beside the new ones."""
+        return {group for step in self.steps if step.treatment in _SEALING for group in step.rule.replaced}
+
     def ids_needed(self) -> set[bytes]:
         """Key id of every token that will be opened."""
         return {step.token.key_id for step in self.steps if step.token}

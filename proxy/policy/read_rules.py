@@ -91,6 +91,9 @@ class RuleReader:
             if data_class is not None and not data_class.forms.has(form):
                 message = f'class "{data_class.name}" does not say how its {form.value} is written'
                 section.problem(key.place, "form-undescribed", message)
+            if form is Form.TOKEN_PREVIOUS and data_class is not None and not data_class.deterministic:
+                message = f'class "{data_class.name}" is not deterministic: its tokens are made with no lookup key'
+                section.problem(key.place, "form-undescribed", message)
             written.append((key.text, form))
         return tuple(written)
 

@@ -94,6 +94,7 @@ class DataClass:
 
     def purpose(self, form: Form) -> Purpose | None:
         """Which kind of key writes `form`; None for those that need none."""
+        form = form.base
         if form is Form.TOKEN:
             return Purpose.LOOKUP if self.deterministic else Purpose.DATA
         return Purpose.LOOKUP if form in BY_LOOKUP_KEY else None
@@ -139,6 +140,12 @@ class Rule:
         forms = [form for _, form in self.write] or [FORM_OF[self.action]]
         purposes = {data_class.purpose(form) for form in forms} - {None}
         return frozenset((data_class.group, purpose) for purpose in purposes if purpose)
+
+    @property
+    def replaced(self) -> frozenset[str]:
+        """Class group of the lookup key whose old values are written as well; empty if none are."""
+        both = self.data_class is not None and any(form.previous for _, form in self.write)
+        return frozenset({self.data_class.group}) if both and self.data_class else frozenset()
 
     @property
     def keyed(self) -> bool:

@@ -22,6 +22,29 @@ class Form(enum.Enum):
     HASH = "hash"
     FORMAT_PRESERVING = "format_preserving"
     REDACTION = "redaction"
+    # As above, with the lookup key that is being replaced: what is written already is found by it.
+    TOKEN_PREVIOUS = "token_previous"  # noqa: S105
+    INDEX_PREVIOUS = "index_previous"
+    HASH_PREVIOUS = "hash_previous"
+    FORMAT_PRESERVING_PREVIOUS = "format_preserving_previous"
+
+    @property
+    def base(self) -> Form:
+        """The form itself, whichever key it is made with."""
+        return _BASE.get(self, self)
+
+    @property
+    def previous(self) -> bool:
+        """Whether it is made with the lookup key that is being replaced."""
+        return self in _BASE
+
+
+_BASE = {
+    Form.TOKEN_PREVIOUS: Form.TOKEN,
+    Form.INDEX_PREVIOUS: Form.INDEX,
+    Form.HASH_PREVIOUS: Form.HASH,
+    Form.FORMAT_PRESERVING_PREVIOUS: Form.FORMAT_PRESERVING,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +76,7 @@ class Forms:
             Form.FORMAT_PRESERVING: self.alphabet is not None,
             Form.REDACTION: self.redaction is not None,
         }
-        return known[form]
+        return known[form.base]
 
 
 NO_FORMS = Forms()

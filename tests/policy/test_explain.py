@@ -237,4 +237,4 @@ def test_selectors_of_the_other_forms() -> None:
 def test_keys_are_made_anew_for_every_group_and_purpose() -> None:
     policy = compiled("version: 1\nclasses: {a: {action: encrypt, group: chat}}")
     keys = temporary_keys(policy, Entropy())
-    assert len(keys.sealing) == len(keys.opening) == 4
+    assert len(keys.sealing) == 4 and len(keys.replaced) == 2 and len(keys.opening) == 6
