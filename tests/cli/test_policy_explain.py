@@ -128,8 +128,8 @@ def test_a_message_without_body_is_explained_by_its_query(tmp_path: Path) -> Non
     result = explain(CRM, written(tmp_path, ""), *options)
     assert result.exit_code == 0
     assert "no body" in result.output
-    result = explain(CRM, written(tmp_path, ""), *options, "--query", "fields=Id")
-    assert (result.exit_code, rows(result)[0][0]) == (1, "query:fields")
+    result = explain(CRM, written(tmp_path, ""), *options, "--query", "columns=Id")
+    assert (result.exit_code, rows(result)[0][0]) == (1, "query:columns")
 
 
 def test_a_role_sees_its_own_in_an_answer_of_the_crm(tmp_path: Path) -> None:
