@@ -64,5 +64,5 @@ def check(path: Path, *, strict: bool) -> Checked:
     found: list[Problem] = [*policy.warnings, *(problem for run in runs for problem in run.problems)]
     if strict:
         found += coverage(policy, runs).unmatched() if runs else untested(policy)
-    messages = len(policy.pushes) + len(policy.replies) + len(policy.conditioned) + len(policy.calls)
+    messages = len(policy.pushes) + len(policy.replies) + len(policy.all_conditioned()) + len(policy.calls)
     return Checked(str(path), policy.revision, messages, len(policy.tests), tuple(sorted(from_here(found, path))))

@@ -182,7 +182,7 @@ def _refused(compiled: Policy, code: str) -> None:
     if code == "message_unknown":
         known = [f"{kind} ({form})" for form, kind in compiled.pushes]
         known += [f"reply {kind} ({form})" for form, kind in compiled.replies]
-        known += [_conditioned(item) for item in compiled.conditioned]
+        known += [_conditioned(item) for item in compiled.all_conditioned()]
         known += [_call(call) for call in compiled.calls]
         click.echo(shown(f"the policy knows: {', '.join(known) or 'no message at all'}"))
 

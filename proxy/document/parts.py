@@ -15,7 +15,7 @@ from proxy.refusal import Refusal
 REST = "rest"
 """The name of everything no pattern found."""
 MAX_PARTS = 64
-MAX_TEXT = 64 * 1024  # characters
+MAX_TEXT = 20_000  # characters; a message of WeChat has 2048 bytes at most
 _WORD = re.compile(r"[A-Za-z0-9_.-]", re.ASCII)
 
 

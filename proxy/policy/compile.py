@@ -23,6 +23,7 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _VARIABLE = re.compile(r"\{[a-z][a-z0-9_]{0,31}\}", re.ASCII)
 BODY_FORMS = frozenset({"xml", "json", "form", "multipart"})
 _MAX_EXTENDS = 8
+MAX_VARIANTS = 64  # each is compiled as a policy of its own
 
 
 def compile_policy(name: str, load: Callable[[str], bytes]) -> Policy:
@@ -34,6 +35,12 @@ def compile_policy(name: str, load: Callable[[str], bytes]) -> Policy:
     files, patterns, problems = _read(name, load, {})
     policy = _Compiler(name, files, patterns, problems).compile()
     written = [variant for file in files for variant in file.variants]
+    if len(written) > MAX_VARIANTS:
+        message = f"there are {len(written)} variants, {MAX_VARIANTS} are allowed"
+        problems.append(
+            Problem(written[MAX_VARIANTS].place, "variants-many", message, "put owners alike into one list")
+        )
+        written = written[:MAX_VARIANTS]
     variants = tuple(_variant(name, load, variant, problems) for variant in written)
     for one, two in combinations(written, 2):
         if one.when.overlap(two.when):
@@ -125,10 +132,17 @@ class _Compiler:
             tuple(problem for problem in self.problems if problem.warning),
             tuple(file.file for file in self.files),
             tuple(rule for entry in (*self.common, *self.messages) for rule in entry.all_rules()),
-            tuple(self.conditioned),
+            self.by_kind(),
         )
         self.problems += oracles(policy, [policy])
         return policy
+
+    def by_kind(self) -> dict[tuple[Phase, str, str], tuple[Conditioned, ...]]:
+        found: dict[tuple[Phase, str, str], tuple[Conditioned, ...]] = {}
+        for item in self.conditioned:
+            key = item.rules.phase, item.rules.form, item.kind
+            found[key] = (*found.get(key, ()), item)
+        return found
 
     def revision(self) -> str:
         """Of the sources, and of the variant, which stands at one place in them."""

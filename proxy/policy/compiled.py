@@ -57,10 +57,10 @@ class Conditioned(NamedTuple):
 class Policy:
     """Everything that was compiled from one policy file and what it extends.
 
-    `pushes` and `replies`: inbound rule sets by (form, message type), `conditioned` those under conditions; a type
-    has either the one or the others. `fallback`: by form, for pushes of a type no message names, if the policy says
-    `unmatched: encrypt`. `revision`: content hash of the sources. `variants`: the same policy with what it says
-    otherwise for some owners.
+    `pushes` and `replies`: inbound rule sets by (form, message type), `conditioned` those under conditions, by phase,
+    form and type; a type has either the one or the others. `fallback`: by form, for pushes of a type no message names,
+    if the policy says `unmatched: encrypt`. `revision`: content hash of the sources. `variants`: the same policy with
+    what it says otherwise for some owners.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Policy:
     """The file itself and all it extends, by the names it uses for them."""
     written: tuple[Rule, ...] = ()
     """Every rule of these files once, also of those that no message takes over."""
-    conditioned: tuple[Conditioned, ...] = ()
+    conditioned: Mapping[tuple[Phase, str, str], tuple[Conditioned, ...]] = field(default_factory=dict)
     variants: tuple[Variant, ...] = ()
 
     @property
@@ -98,10 +98,9 @@ class Policy:
         asked = phase is Phase.REQUEST
         if rules := (self.pushes if asked else self.replies).get((form, kind)):
             return rules
-        for item in self.conditioned:
-            rules = item.rules
-            if (rules.phase, rules.form, item.kind) == (phase, form, kind) and item.when.admit(where):
-                return rules
+        for item in self.conditioned.get((phase, form, kind), ()):
+            if item.when.admit(where):
+                return item.rules
         return self.fallback.get(form) if asked else None
 
     def find_call(self, direction: Direction, method: str, path: str, where: Situation = ANYWHERE) -> Call | None:
@@ -119,13 +118,16 @@ class Policy:
     def speaks_of(self, direction: Direction) -> bool:
         """Whether a message of that direction is known."""
         if direction is Direction.INBOUND:
-            return bool(self.pushes or self.conditioned)
+            return bool(self.pushes) or any(phase is Phase.REQUEST for phase, _, _ in self.conditioned)
         return any(call.direction is direction for call in self.calls)
+
+    def all_conditioned(self) -> list[Conditioned]:
+        return [item for items in self.conditioned.values() for item in items]
 
     def inbound_rules(self, phase: Phase) -> list[RuleSet]:
         """All there are for pushes or for passive replies."""
         plain, others = (self.pushes, self.fallback) if phase is Phase.REQUEST else (self.replies, {})
-        conditioned = [item.rules for item in self.conditioned if item.rules.phase is phase]
+        conditioned = [item.rules for item in self.all_conditioned() if item.rules.phase is phase]
         return [*plain.values(), *conditioned, *others.values()]
 
 

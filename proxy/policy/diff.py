@@ -81,7 +81,7 @@ def _entries(policy: Policy) -> dict[_Key, _Entry]:
     found: dict[_Key, _Entry] = {}
     for kind, table in (("push", policy.pushes), ("reply", policy.replies)):
         found |= {("inbound", kind, name, form, ""): _entry(policy, rules) for (form, name), rules in table.items()}
-    for item in policy.conditioned:
+    for item in policy.all_conditioned():
         kind = "push" if item.rules.phase is Phase.REQUEST else "reply"
         found["inbound", kind, item.kind, item.rules.form, str(item.when)] = _entry(policy, item.rules)
     found |= {("inbound", "push", "", form, ""): _entry(policy, rules) for form, rules in policy.fallback.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import dropwhile
 from typing import NamedTuple
 
 from proxy.crypto import field_token
@@ -15,10 +16,10 @@ from proxy.crypto.data_key import Purpose
 from proxy.crypto.field_token import Parsed, TokenError
 from proxy.document.multipart import boundary_in, boundary_of, read_multipart
 from proxy.document.query import read_form, read_query
-from proxy.document.tree import MAX_LEAVES, Document, Kind, Leaf
+from proxy.document.tree import MAX_LEAVES, Document, Into, Kind, Leaf
 from proxy.policy.compiled import Policy
 from proxy.policy.rules import UNCLASSIFIED, Action, Opening, Reveal, Rule, RuleSet
-from proxy.policy.selector import Table, part_of
+from proxy.policy.selector import ANY, Table, part_of
 from proxy.refusal import Refusal
 from proxy.source.problem import Place
 
@@ -266,8 +267,18 @@ class _Insight:
         if inner is None:
             return None
         find = self.rules.tables[part].find
-        known = all(find(each.path) or self.look(each, part, openings) is not None for each in inner.leaves)
-        return inner if known else None
+        for each in inner.leaves:
+            rule = find(each.path)
+            if not (_names(rule, each) if rule else self.look(each, part, openings)):
+                return None
+        return inner
+
+
+def _names(rule: Rule, leaf: Leaf) -> bool:
+    """Whether `rule` names everything that is called something inside the text; its `*` may stand for positions."""
+    pattern = rule.selector.pattern if rule.selector else ()
+    pairs = dropwhile(lambda pair: not isinstance(pair[1], Into), zip(pattern, leaf.path, strict=True))
+    return all(segment is not ANY or isinstance(part, int) for segment, part in pairs)
 
 
 _LOOKED_INTO_RULE = Rule(None, _NOWHERE, Action.REFUSE)

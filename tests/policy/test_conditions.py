@@ -227,6 +227,7 @@ messages:
         ("[{when: {tenant: a}, classes: {secrt: {action: drop}}}]", "class-unknown"),
         ("[{when: {tenant: a}, classes: {secret: {action: drop, group: other}}}]", "variant-group"),
         ("[{when: {tenant: a}}, {when: {region: cn}}]", "variant-overlap"),
+        ("[" + ", ".join(f"{{when: {{tenant: t{n}}}}}" for n in range(65)) + "]", "variants-many"),
         ("[{when: {tenant: [a, b]}}, {when: {tenant: b}}]", "variant-overlap"),
     ],
 )

@@ -79,6 +79,25 @@ def test_a_text_that_does_not_fit_its_inner_rules_is_one_value(text: str) -> Non
     assert out.startswith("wg1.") and "order" not in out
 
 
+@pytest.mark.parametrize(
+    ("selector", "text"),
+    [
+        ("json:$.*", '{"words": "x"}'), ("json:$.a.*", '{"a": {"words": 1}}'), ("xml:/m/*", "<m><words>x</words></m>"),
+        ("json:$.* > json:$.b", r'{"words": "{\"b\":1}"}'), ("json:$.a > json:$.*", r'{"a": "{\"words\":1}"}'),
+    ],
+)  # fmt: skip
+def test_a_star_inside_a_text_stands_for_positions_not_for_a_writer_s_names(selector: str, text: str) -> None:
+    it = house(f"json:$.t: {SECRET}\n'json:$.t > {selector}': {SECRET}")
+    out = json.loads(it.json(call(it), json.dumps({"t": text})))["t"]
+    assert out.startswith("wg1.")
+
+
+def test_a_star_outside_of_the_text_stands_for_any_name() -> None:
+    it = house(f"'json:$.* > json:$[*].a': {SECRET}")
+    out = json.loads(it.json(call(it), json.dumps({"any": '[{"a": "x"}, {"a": "y"}]'})))["any"]
+    assert [item["a"][:4] for item in json.loads(out)] == ["wg1.", "wg1."]
+
+
 def test_without_a_rule_for_the_whole_what_does_not_fit_is_unknown() -> None:
     it = house("'json:$.a > json:$.x': {action: allow, because: x}")
     assert it.json(call(it), r'{"a": "{\"x\":1}"}') == r'{"a": "{\"x\":1}"}'
