@@ -48,6 +48,9 @@ bench: setup .venv-bench/.done  ## ratios against mitmdump, a hand-written servi
 bench-policy: setup  ## what policies cost: compiling, a text message, growth with rules and leaves
 	$(BIN)/python -m bench.policies
 
+bench-keys: setup system  ## what keys cost: a field, calls of the key service, rotating and rewrapping 10 000 keys
+	$(BIN)/python -m bench.keys $(BENCH)
+
 .venv-bench/.done: requirements/bench.lock
 	rm -rf .venv-bench
 	$(PYTHON) -m venv .venv-bench
@@ -66,4 +69,4 @@ lock:  ## resolve requirements/*.in again (needs uv)
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help setup system demo test check unit mutate tls-scan soak bench bench-policy format lock clean
+.PHONY: help setup system demo test check unit mutate tls-scan soak bench bench-policy bench-keys format lock clean

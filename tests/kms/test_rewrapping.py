@@ -1,6 +1,9 @@
 """A new KEK over the keyring: every key opens as before, under the new version or service; nothing is lost half way."""
 
 import secrets
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +177,44 @@ def test_wherever_it_is_interrupted_every_key_opens_and_it_can_be_resumed(
     for entry in file.read():
         owners[entry.slot.owner].add(entry.wrapped.kek_version)
     assert all(len(versions) == 1 for versions in owners.values())
+
+
+_PROGRAM = """
+import pathlib, secrets, sys
+from proxy.kms import rewrapping
+from proxy.kms.keystore import keyring_file_of
+from proxy.kms.local import LocalKms
+from proxy.kms.selection import Selection
+from proxy.kms.service_set import ServiceSet
+rewrapping._AT_ONCE = 3
+state, unlock = pathlib.Path(sys.argv[1]), bytes.fromhex(sys.stdin.readline())
+services = ServiceSet(LocalKms(state, unlock, secrets.token_bytes, "old"))
+file = keyring_file_of(services, state, secrets.token_bytes)
+print("ready", flush=True)
+while True:
+    rewrapping.rewrap(file, services, Selection())
+"""
+
+
+def test_killed_at_any_moment_it_leaves_a_keyring_that_opens(state: Path) -> None:
+    unlock = RANDOM(32)
+    services = ServiceSet(LocalKms(state, unlock, RANDOM, "old"))
+    file = keyring_file_of(services, state, RANDOM)
+    make_missing(file, services, [Slot(ACME, f"g{number}", Purpose.DATA) for number in range(20)], NOW, RANDOM)
+    before = deks(file, services)
+    for round_ in range(8):
+        with subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, str(state)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdin and process.stdout
+            process.stdin.write(unlock.hex().encode() + b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(0.01 + round_ * 0.013)  # another moment each time; what the test asks for holds at all of them
+            process.kill()
+        assert deks(file, services) == before
+    rewrap(file, services, ALL)
+    assert deks(file, services) == before
 
 
 class Careless(LocalKms):
