@@ -7,7 +7,7 @@ from pathlib import Path
 
 from proxy.edge.listener_settings import ListenerSettings
 from proxy.edge.upstream_settings import UpstreamSettings
-from proxy.kms.service_settings import KeySettings, LocalSettings
+from proxy.kms.service_settings import KeySettings
 from proxy.policy.compiled import Policy
 from proxy.ports import Owner
 from proxy.route import Route
@@ -49,12 +49,6 @@ class Settings:
 
     def __repr__(self) -> str:
         return f"Settings({self.file})"
-
-    @property
-    def unlock(self) -> bytes:
-        """The unlock key of the embedded key service; empty with another."""
-        reach = self.keys.service.reach
-        return reach.unlock if isinstance(reach, LocalSettings) else b""
 
     @property
     def owners(self) -> list[Owner]:

@@ -1,9 +1,7 @@
 """`wxgate token inspect`: what is told freely, what only on record, and that nothing is told that is not on record."""
 
-import asyncio
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cli.keys import keys
+from proxy.cli.keys_desk import open_desk
 from proxy.cli.token import token
 from proxy.crypto.data_key import DataKey, Purpose
 from proxy.crypto.field_token import Scope, seal, seal_equal
-from proxy.kms.administration import open_keyring
+from proxy.kms.keyring_format import KeyState
 from proxy.observe.audit_verify import verify
-from proxy.observe.clock import SystemClock
 from proxy.ports import Owner
-from proxy.serve.settings import load_settings
 from tests.support.installation import Installation
 
 OWNER = Owner("acme", "cn")
@@ -35,9 +32,13 @@ def files() -> Iterator[Installation]:
 
 @pytest.fixture
 def key(files: Installation) -> DataKey:
-    settings = load_settings(files.config)
-    keyring = open_keyring(settings.state, settings.unlock, SystemClock(), secrets.token_bytes)
-    return asyncio.run(keyring.active(OWNER, "default", Purpose.DATA))
+    return active(files, Purpose.DATA)
+
+
+def active(files: Installation, purpose: Purpose) -> DataKey:
+    desk = open_desk(files.config)
+    (entry,) = [e for e in desk.file.read() if e.state is KeyState.ACTIVE and e.slot == (OWNER, "default", purpose)]
+    return DataKey(desk.services.unwrap(entry.slot, entry.wrapped), purpose, entry.id)
 
 
 @pytest.fixture
@@ -131,10 +132,7 @@ def test_another_scope_opens_nothing_and_is_on_record(files: Installation, made:
 
 
 def test_a_deterministic_token_is_opened_as_well(files: Installation) -> None:
-    settings = load_settings(files.config)
-    keyring = open_keyring(settings.state, settings.unlock, SystemClock(), secrets.token_bytes)
-    lookup = asyncio.run(keyring.active(OWNER, "default", Purpose.LOOKUP))
-    text = seal_equal(lookup, SECRET, Scope(*OWNER, "openid"))
+    text = seal_equal(active(files, Purpose.LOOKUP), SECRET, Scope(*OWNER, "openid"))
     found = told("--config", files.config, "--reveal", "--as", "openid", "--role", "auditor", input=text)
     assert (found["type"], found["purpose"], found["value"]) == ("deterministic", "lookup", SECRET)
 

@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 
 from proxy.crypto.data_key import Purpose
-from proxy.kms.administration import init_keys
 from proxy.kms.budget import SharedBudget
 from proxy.kms.keyring import Keyring
 from proxy.kms.keyring_format import Entry
@@ -20,6 +19,7 @@ from proxy.kms.making import new_entry
 from proxy.kms.service import KeyService, Slot, Wrapped
 from proxy.kms.service_set import ServiceSet
 from proxy.ports import Owner
+from tests.support.embedded import init_keys
 
 ACME = Owner("acme", "in")
 OTHER = Owner("other", "au")

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from proxy.crypto.data_key import Purpose
-from proxy.kms.administration import keyring_file
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Entry, KeyState
 from proxy.kms.local import LocalKms
 from proxy.kms.service import Slot, Wrapped
 from proxy.ports import Owner
+from tests.support.embedded import keyring_file
 
 SYSTEM_CALLS = ("open", "write", "fsync", "rename", "unlink", "close")
 SLOT = Slot(Owner("acme", "in"), "follower", Purpose.DATA)

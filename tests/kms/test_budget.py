@@ -12,13 +12,13 @@ from threading import Thread
 
 import pytest
 
-from proxy.kms.administration import init_keys
 from proxy.kms.budget import Meter, SharedBudget
 from proxy.kms.keyring_format import KeyState
 from proxy.kms.limits import KeyLimits
 from proxy.kms.service import KeyServiceDownError
 from proxy.refusal import Refusal
 from tests.kms.conftest import DATA, NOW, Bench
+from tests.support.embedded import init_keys
 
 KEY = bytes(range(16))
 

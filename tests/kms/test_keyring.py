@@ -12,7 +12,6 @@ import pytest
 
 from proxy.crypto.data_key import DataKey, KeyMismatchError, Purpose
 from proxy.kms import transitions
-from proxy.kms.administration import init_keys, rotate_keys
 from proxy.kms.keyring import Keyring
 from proxy.kms.keyring_format import Entry, KeyState
 from proxy.kms.limits import KeyLimits
@@ -20,6 +19,7 @@ from proxy.kms.service import KeysError, Slot
 from proxy.ports import Keys, Owner
 from proxy.refusal import Refusal
 from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, NOW, OTHER, Bench
+from tests.support.embedded import init_keys, rotate_keys
 
 
 async def test_a_key_is_had_by_slot_and_by_id(bench: Bench) -> None:

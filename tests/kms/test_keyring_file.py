@@ -13,7 +13,6 @@ from typing import Any, cast
 import pytest
 
 from proxy.crypto.data_key import KeyMismatchError
-from proxy.kms.administration import keyring_file
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Document, Entry, KeyState, encode, tagged_text
 from proxy.kms.local import LocalKms
@@ -23,6 +22,7 @@ from proxy.kms.tag_key import TagKeys
 from proxy.kms.transitions import counted
 from proxy.ports import Owner
 from tests.kms.conftest import DATA, FOREIGN, LOOKUP, Counting, Swapping
+from tests.support.embedded import keyring_file
 
 TAG_KEY = bytes(range(32))
 RANDOM = secrets.token_bytes

@@ -13,7 +13,6 @@ import pytest
 
 from proxy.crypto.data_key import DataKey, Purpose
 from proxy.document.json_body import read_json
-from proxy.kms.administration import init_keys, open_keyring
 from proxy.kms.keyring import Keyring
 from proxy.kms.keyring_file import FILE
 from proxy.kms.local import LocalKms
@@ -25,6 +24,7 @@ from proxy.policy.rules import Direction
 from proxy.ports import Owner
 from proxy.refusal import Refusal
 from tests.policy.build import House, compiled
+from tests.support.embedded import init_keys, open_keyring
 
 HERE, THERE = Owner("acme", "in"), Owner("acme", "au")
 HOUSE = House(

@@ -1,7 +1,5 @@
 """What must hold before wxgate listens: each check is shown to fail on its own."""
 
-import secrets
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,12 +9,12 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from proxy.crypto.xaes import Xaes256Gcm
-from proxy.kms.administration import rotate_keys
 from proxy.kms.budget import SharedBudget
 from proxy.serve import selfcheck
 from proxy.serve.assemble import Loaded, load
 from proxy.serve.certificates import development_files
 from proxy.serve.settings import load_settings
+from tests.support.embedded import rotate_all
 from tests.support.installation import Installation
 
 
@@ -120,7 +118,7 @@ def test_a_missing_key_is_named_with_the_command_that_makes_it(
 
 def test_a_rotated_key_is_no_missing_key(installation: Installation, budget: SharedBudget) -> None:
     settings = load_settings(installation.config)
-    rotate_keys(settings.state, settings.unlock, time.time(), secrets.token_bytes)
+    rotate_all(settings)
     assert selfcheck.problems(load(settings, budget)) == []
 
 

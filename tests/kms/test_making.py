@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from proxy.crypto.data_key import Purpose
-from proxy.kms.administration import init_keys, keyring_file, list_keys, open_keyring, rotate_keys
 from proxy.kms.keyring_format import KeyState
 from proxy.kms.local import LocalKms
 from proxy.kms.service import KeysError, Slot
 from proxy.observe.clock import SystemClock
 from proxy.ports import Owner
 from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, NOW
+from tests.support.embedded import init_keys, keyring_file, list_keys, open_keyring, rotate_keys
 
 RANDOM = secrets.token_bytes
 
@@ -144,7 +144,7 @@ def test_a_bad_owner_or_group_is_refused_before_the_keyring_changes(filled: Path
 
 def test_processes_that_rotate_at_once_lose_no_key(filled: Path, unlock: bytes) -> None:
     program = (
-        "import sys, secrets, pathlib\nfrom proxy.kms.administration import rotate_keys\n"
+        "import sys, secrets, pathlib\nfrom tests.support.embedded import rotate_keys\n"
         "for _ in range(5): rotate_keys(pathlib.Path(sys.argv[1]), bytes.fromhex(sys.argv[2]), 1, secrets.token_bytes)"
     )
     command = [sys.executable, "-c", program, str(filled), unlock.hex()]

@@ -1,7 +1,9 @@
-"""The embedded key service and its keyring put together, for what needs no gateway.yaml: the demo, tools and tests."""
+"""The embedded key service and its keyring put together, without a gateway.yaml."""
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from proxy.kms.private_file import make_private_directory
 from proxy.kms.selection import Selection, in_order
 from proxy.kms.service import Slot
 from proxy.kms.service_set import ServiceSet
+from proxy.kms.services import open_services
 from proxy.ports import Clock, Entropy, Owner
+from proxy.serve.settings import Settings
 
 
 def keyring_file(state: Path, kms: LocalKms, entropy: Entropy) -> KeyringFile:
@@ -74,3 +78,10 @@ def rotate_keys(
 
 def _embedded(state: Path, unlock: bytes, entropy: Entropy) -> ServiceSet:
     return ServiceSet(LocalKms(state, unlock, entropy))
+
+
+def rotate_all(settings: Settings) -> list[Entry]:
+    """New data keys, at once, as `wxgate keys rotate --now` makes them."""
+    services = open_services(settings.keys, settings.state, secrets.token_bytes)
+    file = keyring_file_of(services, settings.state, secrets.token_bytes)
+    return rotate(file, services, Selection(), time.time(), secrets.token_bytes)
