@@ -5,6 +5,7 @@
 
 both without padding and in their one canonical spelling. `wg` is a string, `wn` a number, `wl` true, false or null;
 a value under `wd` comes back as a string: equal values must give equal tokens whatever type a format wrote them as.
+With customer-brought keys it is wg2., wn2., wl2. and wd2., and key_id[32].
 """
 
 from __future__ import annotations
@@ -18,15 +19,22 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidTag
 
 from proxy.crypto.associated_data import items
-from proxy.crypto.data_key import KEY_ID_SIZE, DataKey
+from proxy.crypto.data_key import BROUGHT_KEY_ID_SIZE, KEY_ID_SIZE, DataKey
 from proxy.crypto.xaes import NONCE_SIZE, TAG_SIZE
 
 PREFIX_SIZE = 4
-DETERMINISTIC = "wd1."
-RANDOMISED = {"s": "wg1.", "n": "wn1.", "l": "wl1."}
-_TYPES = {prefix: kind for kind, prefix in RANDOMISED.items()}
+# By the size of the key id.
+DETERMINISTIC = {KEY_ID_SIZE: "wd1.", BROUGHT_KEY_ID_SIZE: "wd2."}
+RANDOMISED = {
+    KEY_ID_SIZE: {"s": "wg1.", "n": "wn1.", "l": "wl1."},
+    BROUGHT_KEY_ID_SIZE: {"s": "wg2.", "n": "wn2.", "l": "wl2."},
+}
+_TYPES = {prefix: kind for prefixes in RANDOMISED.values() for kind, prefix in prefixes.items()}
+_EQUAL = frozenset(DETERMINISTIC.values())
+_KEY_ID_SIZES = {prefix: size for size in RANDOMISED for prefix in (DETERMINISTIC[size], *RANDOMISED[size].values())}
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _BASE32 = re.compile(r"[a-z2-7]+", re.ASCII)
+_SIV_SIZE = 16  # RFC 5297
 # A token longer than the largest body cannot have come from here.
 MAX_TOKEN = 8 * 1024 * 1024
 
@@ -67,18 +75,23 @@ class Parsed(NamedTuple):
     key_id: bytes
     body: bytes
 
+    @property
+    def deterministic(self) -> bool:
+        return self.prefix in _EQUAL
+
 
 def seal(key: DataKey, kind: str, text: str, scope: Scope, nonce: bytes) -> str:
     """A randomised token. `kind`: "s", "n" or "l"; `nonce`: 24 fresh bytes."""
-    prefix = RANDOMISED[kind]
+    prefix = RANDOMISED[len(key.id)][kind]
     sealed = key.seal(nonce, text.encode(), scope.aad(prefix))
     return prefix + base64.urlsafe_b64encode(key.id + nonce + sealed).rstrip(b"=").decode()
 
 
 def seal_equal(key: DataKey, text: str, scope: Scope) -> str:
     """A deterministic token: equal for equal key, text and scope."""
-    sealed = key.seal_equal(text.encode(), scope.aad(DETERMINISTIC))
-    return DETERMINISTIC + base64.b32encode(key.id + sealed).rstrip(b"=").decode().lower()
+    prefix = DETERMINISTIC[len(key.id)]
+    sealed = key.seal_equal(text.encode(), scope.aad(prefix))
+    return prefix + base64.b32encode(key.id + sealed).rstrip(b"=").decode().lower()
 
 
 def parse(token: str) -> Parsed:
@@ -86,15 +99,13 @@ def parse(token: str) -> Parsed:
     prefix, text = token[:PREFIX_SIZE], token[PREFIX_SIZE:]
     if len(text) > MAX_TOKEN:
         raise TokenError
-    if prefix == DETERMINISTIC:
-        raw, least = _base32(text), KEY_ID_SIZE + 16
-    elif prefix in _TYPES:
-        raw, least = _base64url(text), KEY_ID_SIZE + NONCE_SIZE + TAG_SIZE
-    else:
+    size = _KEY_ID_SIZES.get(prefix)
+    if size is None:
         raise TokenError
-    if len(raw) < least:
+    raw, least = (_base32(text), _SIV_SIZE) if prefix in _EQUAL else (_base64url(text), NONCE_SIZE + TAG_SIZE)
+    if len(raw) < size + least:
         raise TokenError
-    return Parsed(prefix, raw[:KEY_ID_SIZE], raw[KEY_ID_SIZE:])
+    return Parsed(prefix, raw[:size], raw[size:])
 
 
 def open_token(key: DataKey, parsed: Parsed, scope: Scope) -> tuple[str, str]:
@@ -106,7 +117,7 @@ def open_token(key: DataKey, parsed: Parsed, scope: Scope) -> tuple[str, str]:
         if parsed.key_id != key.id:
             raise TokenError
         aad = scope.aad(parsed.prefix)
-        if parsed.prefix == DETERMINISTIC:
+        if parsed.prefix in _EQUAL:
             return "s", key.open_equal(parsed.body, aad).decode()
         nonce, sealed = parsed.body[:NONCE_SIZE], parsed.body[NONCE_SIZE:]
         return _TYPES[parsed.prefix], key.open(nonce, sealed, aad).decode()

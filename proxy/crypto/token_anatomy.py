@@ -20,7 +20,8 @@ from proxy.crypto.field_token import (
 from proxy.crypto.xaes import NONCE_SIZE, TAG_SIZE
 
 _KINDS = {"s": "string", "n": "number", "l": "literal"}
-TYPES = {prefix: _KINDS[kind] for kind, prefix in RANDOMISED.items()} | {DETERMINISTIC: "deterministic"}
+TYPES = {prefix: _KINDS[kind] for prefixes in RANDOMISED.values() for kind, prefix in prefixes.items()}
+TYPES |= dict.fromkeys(DETERMINISTIC.values(), "deterministic")
 """What each prefix stands for."""
 _LOOKS_LIKE = re.compile(r"w[gnld][0-9]\.", re.ASCII | re.IGNORECASE)
 _SIV_SIZE = 16
@@ -50,7 +51,7 @@ def dissect(token: str) -> Anatomy:
     except TokenError:
         step, fault = _fault(prefix, token[PREFIX_SIZE:])
         return Anatomy(prefix if known else "", known, len(token), step, fault)
-    frame = _SIV_SIZE if parsed.prefix == DETERMINISTIC else NONCE_SIZE + TAG_SIZE
+    frame = _SIV_SIZE if parsed.deterministic else NONCE_SIZE + TAG_SIZE
     return Anatomy(prefix, known, len(token), key_id=parsed.key_id, value_bytes=len(parsed.body) - frame)
 
 
@@ -60,7 +61,7 @@ def _fault(prefix: str, text: str) -> tuple[str, str]:
         return "prefix", _prefix_fault(prefix)
     if len(text) > MAX_TOKEN:
         return "length", f"more than {MAX_TOKEN} characters behind the prefix; it is refused unread"
-    return _spelling_fault(text, deterministic=prefix == DETERMINISTIC) or (
+    return _spelling_fault(text, deterministic=TYPES[prefix] == "deterministic") or (
         "length",
         "fewer bytes than a token of this type has at least: it was cut",
     )

@@ -58,6 +58,12 @@ class LocalKms:
             self._add(owner, keks)
             return self._newest(owner)
 
+    def import_kek(self, owner: Owner, kek: bytes) -> int:
+        """See Importing; on the disk as after `create_kek`."""
+        with self._file.locked():
+            self._add(owner, self._read(), SecretBytes(kek))
+            return self._newest(owner)
+
     def wrap(self, slot: Slot, dek: bytes, key_id: bytes | None = None) -> Wrapped:
         """See KeyService."""
         self._refresh()
@@ -113,10 +119,11 @@ class LocalKms:
         self._read_at = read_at
         return keks
 
-    def _add(self, owner: Owner, keks: Keks) -> None:
+    def _add(self, owner: Owner, keks: Keks, kek: SecretBytes | None = None) -> None:
+        """A new version: `kek`, or a fresh one."""
         version = 1 + max((row.version for row in keks.rows if row.owner == owner), default=0)
         stretching = keks.stretching if keks.rows else self._unlock.stretching(self._entropy)
-        kek, nonce = SecretBytes(self._entropy(KEY_SIZE)), self._entropy(NONCE_SIZE)
+        kek, nonce = kek or SecretBytes(self._entropy(KEY_SIZE)), self._entropy(NONCE_SIZE)
         sealed = nonce + self._seal(stretching).encrypt(nonce, kek, _kek_aad(owner, version))
         self._file.replace(Keks(stretching, [*keks.rows, Row(owner, version, sealed)]))
         self._read()

@@ -62,7 +62,7 @@ class Pkcs11Kms:
         return self._token.use(lambda session: _generate(session, owner, newest + 1))
 
     def import_kek(self, owner: Owner, kek: bytes) -> int:
-        """Takes a KEK that `owner` brings, 32 bytes, as the newest version; it. Raises KeysError."""
+        """See Importing."""
         try:
             newest = self._token.use(lambda session: _newest(session, owner))
         except AbsentError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from proxy.crypto.associated_data import items
 from proxy.crypto.data_key import Purpose
@@ -114,4 +114,13 @@ class KeyService(Protocol):
 
         It also keeps a lease alive that nothing else is asked for: to be called from time to time in every process.
         """
+        ...
+
+
+@runtime_checkable
+class Importing(Protocol):
+    """A key service that also takes a KEK which a tenant brings."""
+
+    def import_kek(self, owner: Owner, kek: bytes) -> int:
+        """`kek`, 32 bytes, as the newest version of the KEK of `owner`; it. Older versions still unwrap."""
         ...

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from proxy.crypto.data_key import BROUGHT_KEY_ID_SIZE, key_id_of
-from proxy.kms.service import Destroyed, KeysError, KeyService, Slot, Wrapped
+from proxy.kms.service import Destroyed, Importing, KeysError, KeyService, Slot, Wrapped
+from proxy.kms.unlock import random_key
 from proxy.ports import Owner
 
 
@@ -64,6 +65,21 @@ class ServiceSet:
     def rotate_kek(self, owner: Owner) -> int:
         """See KeyService."""
         return self.of(owner).rotate_kek(owner)
+
+    def import_kek(self, owner: Owner, kek: bytes) -> int:
+        """See Importing. `kek`: 32 random bytes, raw, in hex or in base64. The tenant must be one that brings its own:
+        the ids of its data keys tell. Raises KeysError."""
+        service = self.of(owner)
+        if owner.tenant not in self._brought:
+            raise KeysError(
+                f'tenant "{owner.tenant}" does not bring its own keys; name it under `keys: tenants:` in gateway.yaml'
+            )
+        if not isinstance(service, Importing):
+            raise KeysError(
+                f'key service "{service.name}" takes no KEK from wxgate; import it there by its own means '
+                "(docs/keys.md), before the first `wxgate keys init`"
+            )
+        return service.import_kek(owner, random_key(kek, "the tenant's KEK"))
 
     def wrap(self, slot: Slot, dek: bytes, key_id: bytes | None = None) -> Wrapped:
         """See KeyService. New DEKs of tenants who brought their own KEK get ids of 32 bytes."""

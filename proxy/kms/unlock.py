@@ -101,10 +101,15 @@ class Passphrase:
 def unlock_key(value: bytes) -> SecretBytes:
     """The 32 bytes of an unlock key given raw, as 64 hex digits or in base64 (white space around the text is
     dropped). KeysError for anything else, a pass phrase or a placeholder among them."""
+    return random_key(value, "unlock key")
+
+
+def random_key(value: bytes, what: str) -> SecretBytes:
+    """See `unlock_key`. `what`: how the error calls it."""
     key = SecretBytes(value if len(value) == UNLOCK_SIZE else _unlock_text(value.strip()))
     if len(key) != UNLOCK_SIZE or len(set(key)) < _MIN_DISTINCT or all(0x20 <= byte < 0x7F for byte in key):
         raise KeysError(
-            "unlock key: not 32 random bytes, raw, in hex or in base64; make one with `openssl rand -hex 32`, and "
+            f"{what}: not 32 random bytes, raw, in hex or in base64; make one with `openssl rand -hex 32`, and "
             "keep a copy: without it nothing can be decrypted"
         )
     return key

@@ -122,7 +122,7 @@ class _Bench:
         token = step.token
         if token is None or (key := self.keys.opening.get(token.key_id)) is None:
             return None
-        if (token.prefix == field_token.DETERMINISTIC) != (key.purpose is Purpose.LOOKUP):
+        if token.deterministic != (key.purpose is Purpose.LOOKUP):
             return None
         try:
             letter, text = field_token.open_token(key, token, self.scope(step))

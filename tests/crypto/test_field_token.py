@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from proxy.crypto import field_token
-from proxy.crypto.data_key import DataKey, KeyMismatchError, Purpose
+from proxy.crypto.data_key import DataKey, KeyMismatchError, Purpose, key_id_of
 from proxy.crypto.field_token import MAX_TOKEN, Parsed, Scope, TokenError, open_token, parse, seal, seal_equal
 
 _ROOT = Path(__file__).parents[2]
@@ -326,3 +326,25 @@ def test_the_verifier_finds_every_wrong_vector(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert {line.split(":")[0] for line in done.stderr.splitlines()} == {vector["name"] for vector in vectors}
+
+
+BROUGHT = DataKey(bytes(range(32)), Purpose.DATA, key_id_of(bytes(range(32)), 32))
+
+
+@settings(deadline=None)
+@given(text=st.text(max_size=40), kind=st.sampled_from("snl"))
+def test_brought_keys_have_tokens_of_their_own(text: str, kind: str) -> None:
+    token, equal = seal(BROUGHT, kind, text, SCOPE, NONCE), seal_equal(BROUGHT, text, SCOPE)
+    assert (token[:4], equal[:4]) == ({"s": "wg2.", "n": "wn2.", "l": "wl2."}[kind], "wd2.")
+    assert parse(token).key_id == parse(equal).key_id == BROUGHT.id and len(BROUGHT.id) == 32
+    assert (parse(token).deterministic, parse(equal).deterministic) == (False, True)
+    assert open_token(BROUGHT, parse(token), SCOPE) == (kind, text)
+    assert open_token(BROUGHT, parse(equal), SCOPE) == ("s", text)
+
+
+def test_one_dek_under_both_its_ids_opens_only_what_names_that_id() -> None:
+    short = DataKey(bytes(range(32)), Purpose.DATA)
+    token = seal(BROUGHT, "s", "text", SCOPE, NONCE)
+    assert short.id == BROUGHT.id[:16]
+    assert _opens(token, BROUGHT) and not _opens(token, short)
+    assert not _opens("wg1." + token[4:], short) and not _opens(seal(short, "s", "text", SCOPE, NONCE), BROUGHT)

@@ -1,16 +1,19 @@
 """Several key services side by side: who wraps, who opens, and that no tenant's key is shown to another's service."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from proxy.crypto.data_key import DataKey, Purpose, key_id_of
+from proxy.crypto.xaes import Xaes256Gcm
+from proxy.kms.aws import AwsKms
 from proxy.kms.local import LocalKms
-from proxy.kms.service import KeysError, Slot, gateway_owner
+from proxy.kms.service import KeysError, Slot, context, gateway_owner
 from proxy.kms.service_set import ServiceSet
-from proxy.kms.service_settings import KeySettings, LocalSettings, ServiceSettings, TenantKeys
+from proxy.kms.service_settings import AwsSettings, KeySettings, LocalSettings, ServiceSettings, TenantKeys
 from proxy.kms.services import open_services
 from proxy.kms.unlock import Passphrase
 from tests.kms.conftest import ACME, DATA, FOREIGN, OTHER
@@ -136,3 +139,40 @@ def test_a_slot_keeps_apart_what_a_service_holds_together(place: Place) -> None:
     wrapped = services.wrap(DATA, RANDOM(32))
     with pytest.raises(KeysError, match="does not open"):
         services.unwrap(Slot(ACME, "agent", Purpose.DATA), wrapped)
+
+
+@pytest.mark.parametrize("form", [bytes, bytes.hex])
+def test_a_tenants_own_kek_is_imported_and_wraps_from_then_on(
+    place: Place, form: Callable[[bytes], bytes | str]
+) -> None:
+    """Opened with nothing but the tenant's copy of the KEK: XAES-256-GCM as docs/spec/keyring.md says."""
+    services = place.services(own="acme.own")
+    services.create_kek(ACME)
+    old = services.wrap(DATA, dek := RANDOM(32))
+    kek = RANDOM(32)
+    shown = form(kek)
+    assert services.import_kek(ACME, shown.encode() if isinstance(shown, str) else shown) == 2
+    new = services.rewrap(DATA, old)
+    assert (new.kek_version, len(new.key_id), services.unwrap(DATA, new), services.unwrap(DATA, old)) == (
+        2,
+        32,
+        dek,
+        dek,
+    )
+    assert Xaes256Gcm(kek).decrypt(new.sealed[:24], new.sealed[24:], context(DATA, new.key_id)) == dek
+
+
+@pytest.mark.parametrize(
+    "kek", [b"", bytes(32), b"0123456789abcdef0123456789abcdef", bytes(range(31)), bytes(range(33))]
+)
+def test_what_is_no_kek_is_not_imported(place: Place, kek: bytes) -> None:
+    with pytest.raises(KeysError, match="the tenant's KEK: not 32 random bytes"):
+        place.services(own="acme.own").import_kek(ACME, kek)
+
+
+def test_only_a_tenant_who_brings_keys_has_one_imported_and_only_where_that_is_possible(place: Place) -> None:
+    with pytest.raises(KeysError, match="does not bring its own keys"):
+        place.services().import_kek(ACME, RANDOM(32))
+    remote = AwsKms(AwsSettings("eu-west-1"))
+    with pytest.raises(KeysError, match="takes no KEK from wxgate"):
+        ServiceSet(place.each["main"], {"acme": remote}).import_kek(ACME, RANDOM(32))

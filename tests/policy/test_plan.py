@@ -185,7 +185,7 @@ def became(house: House, action: str, value: str | None, text: str) -> bool:
     if action == "mask":
         return value != text and "*" in value
     token = field_token.parse(value)
-    return token.key_id in house.keys.opening and (token.prefix == field_token.DETERMINISTIC) == (action == "equal")
+    return token.key_id in house.keys.opening and token.deterministic == (action == "equal")
 
 
 def judge_bytes(body: bytes, actions: list[str], written: Written) -> None:

@@ -104,7 +104,7 @@ GUARDS: tuple[Guard, ...] = (
           "if not values:",
           ("tests/policy/test_carry_out.py",)),
     Guard("kind of key", "proxy/policy/carry_out.py",
-          "if (token.prefix == field_token.DETERMINISTIC) != (key.purpose is Purpose.LOOKUP):",
+          "if token.deterministic != (key.purpose is Purpose.LOOKUP):",
           "if False:",
           ("tests/policy/test_carry_out.py",)),
     # --- policy compiler
