@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.policy.compile import compile_policy
+
 ROOT = Path(__file__).parents[1]
 SECURITY = (ROOT / "SECURITY.md").read_text()
 PROMISES = [
@@ -40,3 +42,18 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
     file = ROOT / page
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", file.read_text()):
         assert (file.parent / target).exists(), target
+
+
+WHOLE = re.findall(r"^```yaml\n(version: 1\n.*?)^```$", (ROOT / "docs" / "policy.md").read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("text", WHOLE, ids=range(len(WHOLE)))
+def test_the_policies_on_the_language_page_are_policies(text: str) -> None:
+    def load(name: str) -> bytes:
+        return text.encode() if name == "p.yaml" else (ROOT / "policies" / name).read_bytes()
+
+    assert compile_policy("p.yaml", load).calls
+
+
+def test_there_are_policies_on_the_language_page() -> None:
+    assert len(WHOLE) > 1

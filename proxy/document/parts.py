@@ -16,7 +16,9 @@ REST = "rest"
 """The name of everything no pattern found."""
 MAX_PARTS = 64
 MAX_TEXT = 20_000  # characters; a message of WeChat has 2048 bytes at most
-_WORD = re.compile(r"[A-Za-z0-9_.-]", re.ASCII)
+# What a token would be taken to go on with, and what one cannot begin behind.
+_GOES_ON = re.compile(r"[A-Za-z0-9_-]", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9_]", re.ASCII)
 
 
 class Match(Protocol):
@@ -90,12 +92,8 @@ class _Writer:
         self._starts, self._ends = {leaf.start for leaf in parts}, {leaf.end for leaf in parts}
 
     def __call__(self, leaf: Leaf, value: Value) -> str:
-        before = leaf.start in self._ends or _is_word(self._text[max(leaf.start - 1, 0) : leaf.start])
-        after = leaf.end in self._starts or _is_word(self._text[leaf.end : leaf.end + 1])
-        if (before and _is_word(value.text[:1])) or (after and _is_word(value.text[-1:])):
+        before = leaf.start in self._ends or _WORD.match(self._text[max(leaf.start - 1, 0) : leaf.start])
+        after = leaf.end in self._starts or _GOES_ON.match(self._text[leaf.end : leaf.end + 1])
+        if (before and _WORD.match(value.text[:1])) or (after and _GOES_ON.match(value.text[-1:])):
             raise Refusal("value_refused")
         return value.text
-
-
-def _is_word(character: str) -> bool:
-    return bool(_WORD.match(character))

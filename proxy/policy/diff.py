@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 
 from proxy.document.tree import Into
 from proxy.policy.cells import cells
 from proxy.policy.compiled import Call, Policy
-from proxy.policy.conditions import Conditions
+from proxy.policy.conditions import OF_OWNERS
 from proxy.policy.explain import pattern_text
 from proxy.policy.meaning import NOT_SENT, REFUSED, SEALED, UNWRITTEN, meaning, weaker
 from proxy.policy.rules import Action, Phase, Rule, RuleSet
 from proxy.policy.selector import PARTS, Pattern, Table
 from proxy.source.problem import Place
+
+
+_SHOWN = 5  # owners named for one difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +57,32 @@ def diff_policies(old: Policy, new: Policy) -> tuple[Change, ...]:
     """Every difference in meaning, in the order of messages and selectors; then what differs for some owners only."""
     found = _differences(old, new)
     known = {(change.where, change.selector, change.before, change.after) for change in found}
-    for when in dict.fromkeys(variant.when for policy in (old, new) for variant in policy.variants):
-        for change in _differences(_for(old, when), _for(new, when)):
+    for owners, one, two in _pairs(old, new):
+        for change in _differences(one, two):
             if (change.where, change.selector, change.before, change.after) not in known:
-                found.append(replace(change, where=f"{change.where}, for {when}"))
+                found.append(replace(change, where=f"{change.where}, for {owners}"))
     return tuple(found)
 
 
-def _for(policy: Policy, when: Conditions) -> Policy:
-    return next((variant.policy for variant in policy.variants if variant.when == when), policy)
+def _pairs(old: Policy, new: Policy) -> list[tuple[str, Policy, Policy]]:
+    """The pairs that one owner can have, but for the two policies themselves, with the owners that have them."""
+    named: dict[str, set[str]] = {name: set() for name in OF_OWNERS}
+    for variant in (*old.variants, *new.variants):
+        for name, values in variant.when.wanted:
+            named[name] |= values
+    tenants, regions = ([*sorted(values), ""] for values in named.values())  # "" stands for all others
+    found: dict[tuple[int, int], tuple[list[str], Policy, Policy]] = {}
+    for owner in product(tenants, regions):
+        one, two = old.for_owner(*owner), new.for_owner(*owner)
+        if one is not old or two is not new:
+            words = [f"{name} {value}" for name, value in zip(OF_OWNERS, owner, strict=True) if value]
+            found.setdefault((id(one), id(two)), ([], one, two))[0].append(" in ".join(words) or "all others")
+    return [(_listed(owners), one, two) for owners, one, two in found.values()]
+
+
+def _listed(owners: list[str]) -> str:
+    more = f" and {len(owners) - _SHOWN} more" if len(owners) > _SHOWN else ""
+    return ", ".join(owners[:_SHOWN]) + more
 
 
 def _differences(old: Policy, new: Policy) -> list[Change]:

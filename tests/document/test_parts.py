@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from proxy.document.parts import MAX_PARTS, MAX_TEXT, REST, read_parts
 from proxy.document.tree import DROP, Value, render
-from proxy.policy.patterns import compile_pattern
+from proxy.policy.patterns import BUILT_IN, compile_pattern
 from proxy.refusal import Refusal
 
 NAME = compile_pattern("name", r"@(\pL{1,8})")
@@ -76,14 +76,25 @@ def test_a_value_takes_the_place_of_its_part() -> None:
     assert put("hi @Li, ok", DROP, NAME) == "hi @, ok"
 
 
-@pytest.mark.parametrize("text", ["x1", "1x", "1-", ".1", "_1", "11"])
+@pytest.mark.parametrize("text", ["x1", "1x", "1-", "_1", "1_", "11"])
 def test_a_value_that_would_run_together_with_what_is_beside_it_is_refused(text: str) -> None:
     with pytest.raises(Refusal) as error:
         put(text, Value("wg1.AAAA"), compile_pattern("digit", "[0-9]"))
     assert error.value.code == "value_refused"
 
 
+@given(st.text(alphabet="wg1.A-_ 号@", max_size=12), st.text(alphabet="wg1.A-_ 号@", max_size=12))
+def test_a_token_that_was_put_in_is_found_again(before: str, after: str) -> None:
+    token = "wg1." + "Ab0_-" * 20
+    try:
+        out = put(f"{before}#{after}", Value(token), compile_pattern("place", "#"))
+    except Refusal:
+        return
+    assert ("token", token) in (parts(out, BUILT_IN["token"]) or [])
+
+
 def test_beside_other_writing_it_may_stand() -> None:
     digit = compile_pattern("digit", "[0-9]")
     assert put("号1码", Value("wg1.AAAA"), digit) == "号wg1.AAAA码"
+    assert put("No-1. .1,", Value("wg1.AAAA"), digit) == "No-wg1.AAAA. .wg1.AAAA,"
     assert put("x1x", Value("***"), digit) == "x***x"

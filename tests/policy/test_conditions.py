@@ -246,7 +246,18 @@ def test_differences_for_some_owners_are_told_as_that() -> None:
     one, two = compiled(without), compiled(VARIED)
     for changes, weaker in ((diff_policies(one, two), True), (diff_policies(two, one), False)):
         found = [(change.where, change.selector, change.weaker) for change in changes]
-        assert found == [("agent POST /m request, for tenant acme", "json:$.a", weaker)]
+        named = "tenant acme in region cn, tenant acme in region hk, tenant acme"
+        assert found == [(f"agent POST /m request, for {named}", "json:$.a", weaker)]
+
+
+def test_owners_are_compared_with_what_holds_for_them_whatever_variant_names_them() -> None:
+    text = HEAD + "variants: [{when: {region: VALUES}, classes: {fixed: {action: encrypt}}}]\nmessages:\n"
+    text += call("m", "", "{class: fixed, as: a}")
+    one, two = compiled(text.replace("VALUES", "[cn, hk]")), compiled(text.replace("VALUES", "[cn, au, jp]"))
+    assert [(change.where, change.weaker) for change in diff_policies(one, two)] == [
+        ("agent POST /a/{id} request, for region au, region jp", True),
+        ("agent POST /a/{id} request, for region hk", False),
+    ]
 
 
 def test_the_tests_of_a_policy_name_owner_and_account() -> None:

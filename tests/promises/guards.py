@@ -161,7 +161,7 @@ GUARDS: tuple[Guard, ...] = (
           "for segment in (here, ANY):",
           ("tests/policy/test_inside.py",)),
     Guard("tokens do not run together", "proxy/document/parts.py",
-          "if (before and _is_word(value.text[:1])) or (after and _is_word(value.text[-1:])):",
+          "if (before and _WORD.match(value.text[:1])) or (after and _GOES_ON.match(value.text[-1:])):",
           "if False:",
           ("tests/document/test_parts.py",)),
     Guard("boundary stands between parts only", "proxy/document/multipart.py",
