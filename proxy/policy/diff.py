@@ -20,7 +20,6 @@ from proxy.policy.rules import Action, Phase, Rule, RuleSet
 from proxy.policy.selector import PARTS, Pattern, Table
 from proxy.source.problem import Place
 
-
 _SHOWN = 5  # owners named for one difference
 
 
