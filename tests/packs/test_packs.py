@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PACKS = sorted((ROOT / "policies").glob("*.yaml"))
 SAMPLES = ROOT / "policies/samples"
 # Extended by others, without messages of their own: nothing to test alone.
-BASES = {"wechat-classes.yaml", "wechat-envelope.yaml"}
+BASES = {"chat-classes.yaml", "wechat-classes.yaml", "wechat-envelope.yaml"}
 ALLOW = Action.ALLOW
 CLEAR = {Treatment.ALLOWED, Treatment.REVEALED, Treatment.REVEALED_MASKED}
 POLICIES = {path.name: load_policy(path) for path in PACKS}
@@ -123,7 +123,12 @@ def test_a_chat_has_a_class_for_each_of_its_eight_kinds_of_content() -> None:
     assert {CHAT.classes[f"chat.{kind}"].group for kind in kinds.split()} == {"chat"}
 
 
-READS = [test for test in CHAT.tests if test.phase is Phase.RESPONSE and test.role == "visitor"]
+READS = [
+    test
+    for name in ("chat-messages.yaml", "chat-attachments.yaml")
+    for test in POLICIES[name].tests
+    if test.phase is Phase.RESPONSE and test.role == "visitor"
+]
 
 
 @pytest.mark.parametrize("test", READS, ids=lambda test: test.sample)
