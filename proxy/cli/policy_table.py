@@ -8,7 +8,7 @@ from proxy.crypto import field_token
 from proxy.crypto.field_token import TokenError
 from proxy.policy.explain import Row
 
-_HEAD: Final = ("selector", "value as it leaves", "action", "class", "as", "rule", "why")
+_HEAD: Final = ("selector", "value as it leaves", "action", "class", "as", "key", "rule", "why")
 _MOST: Final = 36  # characters of a value
 _TOKEN_HEAD: Final = 12
 
@@ -34,7 +34,7 @@ def table(rows: Sequence[Row], places: Sequence[str]) -> str:
 
 def _cells(row: Row, place: str) -> tuple[str, ...]:
     why = f"{row.code}: {row.why}" if row.code else row.why
-    cells = (row.selector, _value(row.value), row.treatment.value, row.data_class, row.datum, place, why)
+    cells = (row.selector, _value(row.value), row.treatment.value, row.data_class, row.datum, row.keys, place, why)
     return tuple(shown(cell) or "-" for cell in cells)
 
 

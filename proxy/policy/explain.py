@@ -55,7 +55,7 @@ class Occasion:
 @dataclass(frozen=True, slots=True)
 class Row:
     """One leaf. `value`: as it leaves, None if it does not. `rule`: None if no rule knows the leaf.
-    `code`: of the refusal the leaf causes."""
+    `code`: of the refusal the leaf causes. `keys`: class group and purpose of the keys it takes."""
 
     form: str
     path: Path
@@ -66,6 +66,7 @@ class Row:
     rule: Place | None
     why: str
     code: str = ""
+    keys: str = ""
 
     @property
     def selector(self) -> str:
@@ -221,7 +222,13 @@ def _row(form: str, step: Step, value: str | None, code: str, role: str) -> Row:
         rule.place if known else None,
         TABLE[code].message if code else _why(step, value, role),
         code,
+        "" if code else _keys(step),
     )
+
+
+def _keys(step: Step) -> str:
+    keys = () if step.treatment is Treatment.ALLOWED else step.rule.keys
+    return ", ".join(sorted(f"{group} {purpose.value}" for group, purpose in keys))
 
 
 _WHY = {

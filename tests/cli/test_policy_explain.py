@@ -50,13 +50,13 @@ def test_every_field_of_a_push_is_one_row_with_its_rule() -> None:
     ]
     content = found[4]
     assert re.fullmatch(r"wg1\.[\w-]{8}… \(\d+ characters\)", content[1])
-    assert content[2:5] == ["encrypted", "follower.message", "follower.message"]
+    assert content[2:6] == ["encrypted", "follower.message", "follower.message", "default data"]
     line = next(number for number, text in enumerate(CRM.read_text().splitlines(), 1) if "xml:/xml/Content: {" in text)
-    assert content[5] == f"{CRM}:{line}:7"
+    assert content[6] == f"{CRM}:{line}:7"
     assert found[0][1:] == [
         '"gh_10f6c3c3ac5a"',
         "allowed",
-        *("-", "-"),
+        *("-", "-", "-"),
         f"{POLICIES}/wechat-envelope.yaml:9:7",
         found[0][-1],
     ]
@@ -96,7 +96,7 @@ def test_a_field_no_rule_knows_is_shown_and_refuses(tmp_path: Path) -> None:
     result = explain(CRM, sample)
     assert result.exit_code == 1
     assert rows(result)[-1] == [
-        *("xml:/xml/Neu", "-", "refused", "-", "-", "-"),
+        *("xml:/xml/Neu", "-", "refused", "-", "-", "-", "-"),
         "field_unknown: a field is not covered by any rule of the policy",
     ]
 

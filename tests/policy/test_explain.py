@@ -238,3 +238,15 @@ def test_keys_are_made_anew_for_every_group_and_purpose() -> None:
     policy = compiled("version: 1\nclasses: {a: {action: encrypt, group: chat}}")
     keys = temporary_keys(policy, Entropy())
     assert len(keys.sealing) == 4 and len(keys.replaced) == 2 and len(keys.opening) == 6
+
+
+def test_the_keys_that_would_be_used_are_told() -> None:
+    told = push("<From>o</From><Text>t</Text><Kind>k</Kind><Gone>g</Gone><Veil>v</Veil>")
+    assert [row.keys for row in told.rows] == ["default lookup", "default data", "", "", ""]
+    answer = Occasion(Direction.AGENT, Phase.RESPONSE, "GET", "/read/1", "agent")
+    assert [row.keys for row in call(answer, protect=True, text="x").rows] == ["default data"]
+    assert [row.keys for row in call(answer, text=None).rows] == [""]  # nothing is opened
+
+
+def test_of_what_is_refused_no_key_is_told() -> None:
+    assert [row.keys for row in push("<Text>t</Text><No>n</No>").rows] == ["default data", ""]
