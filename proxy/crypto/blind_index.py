@@ -7,9 +7,9 @@ indexed can try guesses: for values of little variety they hide nothing.
 
 from __future__ import annotations
 
-import base64
 from typing import Literal
 
+from proxy.crypto import base32
 from proxy.crypto.data_key import DataKey
 from proxy.crypto.field_token import Scope
 
@@ -63,4 +63,4 @@ def _spelled(raw: bytes, spelling: Spelling) -> str:
     """Lower case, since CRMs compare text without case."""
     if spelling == "hex":
         return raw.hex()
-    return base64.b32encode(raw).rstrip(b"=").decode().lower()
+    return base32.encode(raw)

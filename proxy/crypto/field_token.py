@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
+from proxy.crypto import base32
 from proxy.crypto.associated_data import items
 from proxy.crypto.data_key import BROUGHT_KEY_ID_SIZE, KEY_ID_SIZE, DataKey
 from proxy.crypto.xaes import NONCE_SIZE, TAG_SIZE
@@ -91,7 +92,7 @@ def seal_equal(key: DataKey, text: str, scope: Scope) -> str:
     """A deterministic token: equal for equal key, text and scope."""
     prefix = DETERMINISTIC[len(key.id)]
     sealed = key.seal_equal(text.encode(), scope.aad(prefix))
-    return prefix + base64.b32encode(key.id + sealed).rstrip(b"=").decode().lower()
+    return prefix + base32.encode(key.id + sealed)
 
 
 def parse(token: str) -> Parsed:
@@ -142,6 +143,6 @@ def _base32(text: str) -> bytes:
         raw = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
     except binascii.Error:
         raise TokenError from None
-    if base64.b32encode(raw).rstrip(b"=").decode().lower() != text:
+    if base32.encode(raw) != text:
         raise TokenError
     return raw
