@@ -3,16 +3,19 @@
 import base64
 import json
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cli import keys_desk as command
+from proxy.cli.deployment import on_record
 from proxy.cli.keys import keys
 from proxy.kms.service_settings import KeySettings, LocalSettings, ServiceSettings
+from proxy.observe.audit_verify import verify
 from proxy.ports import Owner
 
 
@@ -382,3 +385,17 @@ def test_config_is_required() -> None:
     for arguments in EVERY:
         result = CliRunner().invoke(keys, arguments)
         assert result.exit_code == 2 and "--config" in result.stderr
+
+
+def test_commands_wait_for_each_other_at_the_record(settings: Settings, made: list[dict[str, Any]]) -> None:
+    already = len(records(settings))
+
+    def use(number: int) -> None:
+        with on_record(cast(Any, settings), "rotate", f"number {number}"):
+            pass
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(use, range(24)))
+    found = records(settings)[already:]
+    assert len(found) == 48 and {record["subject"] for record in found} == {f"number {n}" for n in range(24)}
+    assert not [report.finding for report in verify(settings.audit, None) if report.finding]

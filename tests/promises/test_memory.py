@@ -22,13 +22,17 @@ s.Supervisor.run = lambda self: _ask(_run)(self)
 """
 
 
+class _Closed(Gateway):
+    looked_into = False
+
+
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     before = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))  # what a machine that collects cores gives to its services
     try:
-        with Gateway(workers=2, patches=_ASK) as it:
+        with _Closed(workers=2, patches=_ASK) as it:
             yield it
     finally:
         resource.setrlimit(resource.RLIMIT_CORE, before)

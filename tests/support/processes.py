@@ -69,11 +69,18 @@ def listening(pid: int) -> set[int]:
 
 
 class Gateway(Stage):
-    """A stage whose gateway can be started with changed constants of `proxy.serve.supervisor`."""
+    """A stage whose gateway can be started with changed constants of `proxy.serve.supervisor`.
+
+    `looked_into`: that its processes hide their descriptors from their own user is undone where the tests are not root.
+    """
+
+    looked_into = os.geteuid() != 0
 
     def __init__(self, *, workers: int = 1, drain: str = "5s", limits: str = "", patches: str = "") -> None:
         super().__init__(workers=workers, drain=drain, limits=limits)
         self.patches = patches
+        if self.looked_into:
+            self.patches += "\nimport proxy.serve.memory\nproxy.serve.memory.close_memory = lambda: None\n"
 
     def start_gateway(self) -> None:
         if not self.patches:
