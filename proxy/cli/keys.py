@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from proxy.cli.keys_doctor import doctor_command
+from proxy.cli.keys_import import import_kek_command
 from proxy.cli.keys_look import list_command, show_command
 from proxy.cli.keys_make import init_command, rotate_command
 from proxy.cli.keys_rewrap import rewrap_command
@@ -33,6 +34,7 @@ for command in (
     receipt_group,
     export_command,
     import_command,
+    import_kek_command,
     doctor_command,
 ):
     keys.add_command(command)

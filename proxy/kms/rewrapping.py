@@ -91,10 +91,11 @@ def _require_said(services: ServiceSet, slots: dict[Owner, list[Wrapped]], to_se
 
 
 def _version(services: ServiceSet, owner: Owner, wrapped: Iterable[Wrapped], resume: bool) -> int:
-    """A new one, but where the keys come from another service: there the first is new enough."""
+    """A new one, but where the tenant brings its own, or the keys come from another service, where the first will
+    do."""
     name = services.of(owner).name
     newest = services.create_kek(owner)
-    if resume or not any(each.service == name for each in wrapped):
+    if resume or services.brings(owner) or not any(each.service == name for each in wrapped):
         return newest
     return services.rotate_kek(owner)
 

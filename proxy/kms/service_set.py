@@ -54,6 +54,10 @@ class ServiceSet:
             )
         return service
 
+    def brings(self, owner: Owner) -> bool:
+        """Whether `owner` brings its own KEK: new versions of it are not the gateway's to make."""
+        return owner.tenant in self._brought
+
     def cache_age(self, owner: Owner) -> float | None:
         """Seconds after which a DEK of `owner` must be unwrapped anew; None if nothing is said of it."""
         return self._brought.get(owner.tenant)

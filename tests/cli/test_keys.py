@@ -4,7 +4,7 @@ import base64
 import json
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from proxy.cli import keys_desk as command
 from proxy.cli.deployment import on_record
 from proxy.cli.keys import keys
-from proxy.kms.service_settings import KeySettings, LocalSettings, ServiceSettings
+from proxy.kms.service_settings import KeySettings, LocalSettings, ServiceSettings, TenantKeys
 from proxy.observe.audit_verify import verify
 from proxy.ports import Owner
 
@@ -282,6 +282,62 @@ def test_keys_of_another_installation_are_not_taken(
     before = listed("list")
     run("import-wrapped", str(file), exit_code=1)
     assert listed("list") == before
+
+
+# --- a tenant's own KEK
+
+
+@pytest.fixture
+def brought(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The tenant acme brings its own."""
+    plain = Settings.keys.fget(settings)  # type: ignore[attr-defined]
+    monkeypatch.setattr(Settings, "keys", replace(plain, tenants={"acme": TenantKeys()}))
+    return settings
+
+
+def import_kek(tmp_path: Path, value: str, *more: str, exit_code: int = 0) -> Result:
+    file = tmp_path / "kek"
+    file.touch(0o600)
+    file.write_text(value)
+    return run("import-kek", "--tenant", "acme", "--kek", f"file:{file}", *more, exit_code=exit_code)
+
+
+def test_an_imported_kek_is_the_newest_and_keys_are_under_it(
+    settings: Settings, made: list[dict[str, Any]], brought: Settings, tmp_path: Path
+) -> None:
+    kek = secrets.token_bytes(32)
+    said = import_kek(tmp_path, kek.hex()).output
+    assert "KEK version 2 of acme/in; 4 data keys" in said and kek.hex() not in said
+    assert {(e["tenant"], e["kek_version"]) for e in listed("list")} == {("acme", 2), ("other", 1)}
+    run("rewrap")
+    assert {(e["tenant"], e["kek_version"]) for e in listed("list")} == {("acme", 2), ("other", 2)}, "not ours to make"
+    assert {len(e["id"]) for e in listed("rotate", "--now", "--tenant", "acme")} == {64}
+
+
+def test_a_kek_can_be_imported_before_there_are_keys(brought: Settings, tmp_path: Path) -> None:
+    assert "KEK version 1 of acme/in; 0 data keys" in import_kek(tmp_path, secrets.token_hex(32)).output
+    assert {(e["tenant"], e["kek_version"]) for e in listed("init")} == {("acme", 1), ("other", 1)}
+
+
+@pytest.mark.parametrize(
+    ("value", "more", "said"),
+    [
+        ("placeholder", (), "not 32 random bytes"),
+        ("00" * 32, (), "not 32 random bytes"),
+        (bytes(range(100, 132)).hex(), ("--region", "jp"), "no route"),
+    ],
+)
+def test_what_is_no_kek_is_not_taken(
+    brought: Settings, tmp_path: Path, value: str, more: tuple[str, ...], said: str
+) -> None:
+    result = import_kek(tmp_path, value, *more, exit_code=1)
+    assert said in result.stderr and value not in result.output
+
+
+def test_a_kek_of_a_tenant_that_brings_none_is_not_taken(settings: Settings, tmp_path: Path) -> None:
+    assert "does not bring its own" in import_kek(tmp_path, secrets.token_hex(32), exit_code=1).stderr
+    result = run("import-kek", "--tenant", "acme", "--kek", secrets.token_hex(32), exit_code=1)
+    assert "never the value itself" in result.stderr
 
 
 # --- what is true of all of them

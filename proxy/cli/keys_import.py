@@ -1,0 +1,59 @@
+"""`wxgate keys import-kek`: a tenant's own KEK into the key service that keeps the gateway's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from proxy.cli.deployment import CONFIG, explained
+from proxy.cli.keys_desk import Desk, open_desk
+from proxy.kms.private_file import make_private_directory
+from proxy.kms.rewrapping import rewrap
+from proxy.kms.selection import Selection
+from proxy.kms.service import KeysError
+from proxy.ports import Owner
+from proxy.serve.secret import SecretError, resolve
+
+
+@click.command("import-kek")
+@CONFIG
+@click.option("--tenant", required=True, help="Whose KEK it is; one under `keys: tenants:`.")
+@click.option("--region", help="Where; needed if the tenant is in several.")
+@click.option(
+    "--kek", "reference", required=True, metavar="env:NAME|file:PATH", help="32 random bytes, never the value."
+)
+@explained
+def import_kek_command(config: Path, tenant: str, region: str | None, reference: str) -> None:
+    """Take a KEK that a tenant brings as the newest version, and put the tenant's data keys under it.
+
+    The bytes are raw, in hex or in base64; a file with them must be closed to others. Delete it afterwards: the tenant
+    keeps the copy.
+    """
+    desk = open_desk(config)
+    owner = _owner(desk, tenant, region)
+    try:
+        kek = resolve(reference, config.parent)
+    except SecretError as error:
+        raise KeysError(str(error)) from None
+    make_private_directory(desk.settings.state)
+    with desk.on_record("import_kek", f"{owner.tenant}/{owner.region}"):
+        version = desk.services.import_kek(owner, kek)
+        moved = _put_under(desk, owner)
+    click.echo(f"KEK version {version} of {owner.tenant}/{owner.region}; {moved} data keys are under it.")
+
+
+def _owner(desk: Desk, tenant: str, region: str | None) -> Owner:
+    """Of those the routes name."""
+    found = [owner for owner in desk.settings.owners if owner.tenant == tenant and region in (None, owner.region)]
+    if len(found) != 1:
+        how = "more than one region" if found else "no route"
+        raise KeysError(f'tenant "{tenant}" has {how} in gateway.yaml; say --region')
+    return found[0]
+
+
+def _put_under(desk: Desk, owner: Owner) -> int:
+    chosen = Selection(owner.tenant, owner.region)
+    if desk.file.stamp() is None or not chosen.owners(desk.file.read()):
+        return 0  # `wxgate keys init` comes after
+    return rewrap(desk.file, desk.services, chosen, resume=True).keys
