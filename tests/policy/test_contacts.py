@@ -82,6 +82,21 @@ def test_a_number_is_found_however_it_is_typed(number: str) -> None:
     assert searched(number) == f"q={stored(CLEAR)['Phone_ix__c']}&sobject=Contact"
 
 
+@pytest.mark.parametrize(
+    ("region", "typed", "same"),
+    [
+        ("hk", "9123 4567", "+852 91234567"),
+        ("sg", "9123 4567", "+65 91234567"),
+        ("cn", "13800138000", "+8613800138000"),
+    ],
+)
+def test_a_national_number_is_one_of_its_region(region: str, typed: str, same: str) -> None:
+    there = House(IT.policy.for_owner("acme", region))
+    rules = there.rules(Direction.AGENT, "POST", CONTACT)
+    one, two = (json.loads(there.json(rules, json.dumps({"Phone": number})))["Phone_ix__c"] for number in (typed, same))
+    assert one == two
+
+
 def test_a_search_takes_the_lookup_key_only() -> None:
     plan = make_plan(IT.policy, SEARCH, None, "q=13800138000", "")
     assert plan.groups_needed() == {("default", Purpose.LOOKUP)}
