@@ -79,9 +79,10 @@ class KeyringFile:
             self._file.replace(self._encoded(after))
             return after
 
-    def verified(self, data: bytes) -> Document:
-        """The document in `data`, a keyring that came another way than from the file. Raises KeysError."""
-        return self._decoded(data, "a copy of the keyring")
+    def verified(self, data: bytes, tag_key: bytes | None = None) -> Document:
+        """The document in `data`, a keyring that came another way than from the file. `tag_key`: the id its tag key
+        must have, so that no key service is asked for another. Raises KeysError, KeyMismatchError."""
+        return self._decoded(data, "a copy of the keyring", tag_key)
 
     def text(self, document: Document) -> bytes:
         """`document` as it stands in the file."""
@@ -97,12 +98,15 @@ class KeyringFile:
             )
         return hkdf(self._tag_keys.of(document), info, DEK_SIZE)
 
-    def _decoded(self, data: bytes, where: str = "") -> Document:
+    def _decoded(self, data: bytes, where: str = "", tag_key: bytes | None = None) -> Document:
         where = where or str(self._file.path)
         try:
             document, tag = decode(data)
         except MalformedError as error:
             raise KeysError(f"{where}: damaged: {error}; restore it from a backup") from None
+        theirs = document.tag_key.key_id if document.tag_key else b""
+        if tag_key is not None and not hmac.compare_digest(theirs, tag_key):
+            raise KeysError(f"{where}: its tag key is another one: it is of another installation")
         if not hmac.compare_digest(tag, self._tag(document)):
             raise KeysError(
                 f"{where}: the integrity tag does not match: it belongs to other keys (another unlock key), or was "

@@ -92,8 +92,8 @@ class Document:
 
 
 def shared(document: Document) -> tuple[object, ...]:
-    """What all machines have in common: everything but the revision and each machine's own counts."""
-    entries = tuple(replace(entry, uses=0, size=0) for entry in document.entries)
+    """What all machines have in common: everything but the revision, the order and each machine's own counts."""
+    entries = {entry.id: replace(entry, uses=0, size=0) for entry in document.entries}
     return entries, document.tag_key, document.region
 
 
