@@ -16,6 +16,7 @@ from proxy.crypto.data_key import DataKey, KeyMismatchError, Purpose
 from proxy.kms.budget import Meter, SharedBudget
 from proxy.kms.cache import Held, KeyCache
 from proxy.kms.custody import Custodian
+from proxy.kms.distribution import Distribution, Outcome
 from proxy.kms.gate import pause
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import USABLE, Document, Entry, KeyState
@@ -56,13 +57,14 @@ class Keyring:
         budget: SharedBudget | None = None,
         custodian: Custodian | None = None,
         before: Keyring | None = None,
+        distribution: Distribution | None = None,
     ) -> None:
         """Reads `file`; unwraps nothing yet. Without `budget` and `custodian` uses are not counted: for tools.
 
         Raises KeysError, KeyMismatchError; not if there is a keyring `before` it, which then says what is known.
         """
         self.file, self._cache, self._limits, self._clock = file, cache, limits, clock
-        self._budget, self._custodian = budget, custodian
+        self._budget, self._custodian, self._distribution = budget, custodian, distribution
         self._monotonic = clock.monotonic
         self._held: dict[tuple[Owner, bytes], Held] = {}
         self._by_slot: dict[Slot, Held] = {}
@@ -262,6 +264,16 @@ class Keyring:
         else:
             self._keep_failures = 0
 
+    async def exchange(self) -> Outcome | None:
+        """With the other machines; None if there are none. Raises KeysError, KeyMismatchError for the file."""
+        if self._distribution is None:
+            return None
+        outcome, document = await self._off_loop(self._distribution.exchange)
+        if outcome is Outcome.TAKEN and self._budget:
+            self._budget.note_change()
+        self._take_up(document)
+        return outcome
+
     def settle_counts(self) -> None:
         """Writes down what was protected; when all workers have ended. Raises KeysError."""
         if self._custodian is not None:
@@ -369,6 +381,8 @@ class Keyring:
     def warnings(self) -> list[str]:
         """What somebody must look at while the gateway goes on."""
         found = [f"the keyring cannot be read: {self.problem}"] if self.problem else []
+        if self._distribution is not None and self._distribution.problem:
+            found.append(f"the keyring does not reach other machines: {self._distribution.problem}")
         if self._custodian is not None and self._custodian.problem:
             found.append(f"no successor for a data key: {self._custodian.problem}")
         failing = {held.entry.wrapped.service for held in self._held.values() if held.failures}

@@ -8,10 +8,13 @@ from pathlib import Path
 from proxy.kms.budget import SharedBudget
 from proxy.kms.cache import KeyCache
 from proxy.kms.custody import Custodian
+from proxy.kms.distribution import Distribution
 from proxy.kms.keyring import Keyring
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.limits import KeyLimits
 from proxy.kms.local import LocalKms
+from proxy.kms.redis_link import RedisLink
+from proxy.kms.redis_settings import RedisSettings
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.tag_key import TagKeys
 from proxy.ports import Clock, Entropy
@@ -32,18 +35,20 @@ def open_keyring_in_use(
     entropy: Entropy,
     *,
     before: Keyring | None = None,
+    redis: RedisSettings | None = None,
 ) -> Keyring:
     """The keyring for serving, reading the file and asking a key service for the tag key only; not even that if
     `before`, whose unwrapped keys it takes over, is of the same keyring.
 
-    Raises KeysError, KeyMismatchError.
+    `redis`: for the one process of a machine that exchanges with the others. Raises KeysError, KeyMismatchError.
     """
     file = keyring_file_of(services, state, entropy)
     if before is not None:
         file.adopt(before.file)
     cache = KeyCache(services, limits, clock, chance_from(entropy))
     custodian = Custodian(file, services, limits, budget, entropy, clock.now)
-    return Keyring(file, cache, limits, clock, budget, custodian, before)
+    distribution = Distribution(file, RedisLink(redis), limits.activate_after, clock.now) if redis else None
+    return Keyring(file, cache, limits, clock, budget, custodian, before, distribution)
 
 
 def chance_from(entropy: Entropy) -> Callable[[], float]:

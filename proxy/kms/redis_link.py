@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
 import redis
@@ -11,6 +9,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from proxy.kms.keyring_file import MAX_BYTES
+from proxy.kms.redis_settings import RedisSettings
 from proxy.kms.service import KeysError
 
 # Replaces the document if it is the one that was read (its revision; empty: there was none).
@@ -20,23 +19,6 @@ if now ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'document', ARGV[3])
 return 1
 """
-
-
-@dataclass(frozen=True, slots=True)
-class RedisSettings:
-    """`tls`: with `ca` (PEM; None: the system's). `refresh`: seconds between two exchanges; `timeout`: for one answer.
-    `name`: of the keyring there, for several installations on one server."""
-
-    host: str
-    port: int
-    tls: bool = True
-    ca: Path | None = None
-    username: str = ""
-    password: bytes = field(default=b"", repr=False)
-    database: int = 0
-    name: str = "wxgate"
-    refresh: float = 5.0
-    timeout: float = 2.0
 
 
 class RedisDownError(KeysError):

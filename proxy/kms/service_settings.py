@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxy.kms.limits import KeyLimits
+from proxy.kms.redis_settings import RedisSettings
 from proxy.kms.service import gateway_owner
 from proxy.ports import Owner
 
@@ -82,13 +83,14 @@ class TenantKeys:
 class KeySettings:
     """`gateway`: the reserved owner of the gateway's own keys. `service`: wraps what no tenant's own service does.
     `former`: open what they wrapped before, until it is rewrapped; wrap nothing. `limits`: how long and how much keys
-    may be used."""
+    may be used. `redis`: what carries the keyring between machines."""
 
     gateway: Owner
     service: ServiceSettings
     former: tuple[ServiceSettings, ...] = ()
     tenants: Mapping[str, TenantKeys] = field(default_factory=dict)
     limits: KeyLimits = field(default_factory=KeyLimits)
+    redis: RedisSettings | None = None
 
     def all(self) -> list[ServiceSettings]:
         """Every service, each once."""

@@ -28,6 +28,7 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "connections_cut": ("Connections cut by the gateway", ("listener", "reason")),
     "reloads": ("Reloads by outcome", ("outcome",)),
     "key_service_calls": ("Data keys asked of a key service, by outcome", ("service", "outcome")),
+    "keyring_exchanges": ("Exchanges of the keyring with other machines, by outcome", ("outcome",)),
     "key_mismatches": ("Data keys that did not match their ids", ()),
     "worker_restarts": ("Workers that died and were replaced", ()),
 }

@@ -37,17 +37,22 @@ class Loaded:
         return RouteTable(self.settings.routes, self.settings.policies)
 
 
-def load(settings: Settings, budget: SharedBudget, before: Keyring | None = None) -> Loaded:
-    """`budget`: this process's. `before`: a keyring whose unwrapped keys are taken over.
+def load(
+    settings: Settings, budget: SharedBudget, before: Keyring | None = None, *, distributed: bool = False
+) -> Loaded:
+    """`budget`: this process's. `before`: a keyring whose unwrapped keys are taken over. `distributed`: its keyring is
+    the one that exchanges with other machines.
 
     Raises KeysError, KeyMismatchError, TlsConfigurationError, ValueError for an unusable upstream file.
     """
     UpstreamPool(settings.upstreams)  # only to see that it can be made; each worker makes its own
-    keys = open_keys(settings, budget, before)
+    keys = open_keys(settings, budget, before, distributed=distributed)
     return Loaded(settings, keys, {item.name: ContextSet(item.tls) for item in settings.listeners})
 
 
-def open_keys(settings: Settings, budget: SharedBudget, before: Keyring | None = None) -> Keyring:
+def open_keys(
+    settings: Settings, budget: SharedBudget, before: Keyring | None = None, *, distributed: bool = False
+) -> Keyring:
     """The keyring with key services of its own. Each process has to make them: their connections, threads and sessions
     do not survive a fork.
 
@@ -55,8 +60,9 @@ def open_keys(settings: Settings, budget: SharedBudget, before: Keyring | None =
     """
     services = open_services(settings.keys, settings.state, secrets.token_bytes)
     limits = settings.keys.limits
+    redis = settings.keys.redis if distributed else None
     return open_keyring_in_use(
-        services, settings.state, limits, budget, SystemClock(), secrets.token_bytes, before=before
+        services, settings.state, limits, budget, SystemClock(), secrets.token_bytes, before=before, redis=redis
     )
 
 

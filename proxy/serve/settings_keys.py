@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from proxy.kms.redis_settings import RedisSettings
 from proxy.kms.service import gateway_owner
 from proxy.kms.service_settings import (
     AwsSettings,
@@ -44,9 +45,46 @@ class KeysReader:
         if section is None:
             return KeySettings.local(self._region, b"")
         settings = self._long(section) if section.has("service") else self._short(section)
-        limits = read_limits(section)
+        redis, machines = self._redis(section.section("redis"))
+        place = section.place
+        limits = replace(read_limits(section), machines=machines)
+        if redis is not None and limits.activate_after < 3 * redis.refresh:
+            message = (
+                '"activate_after" must be three times the "refresh" of redis at least: every machine must know a key'
+            )
+            section.problem(place, "wrong-value", message + " before its use")
         section.done()
-        return replace(settings, limits=limits)
+        return replace(settings, limits=limits, redis=redis)
+
+    def _redis(self, section: Section | None) -> tuple[RedisSettings | None, int]:
+        """Where it is, and how many machines share the keyring."""
+        if section is None:
+            return None, 1
+        place = section.place
+        url = self._parts.url(section, "url", required=True)
+        tls = url.scheme == "rediss"
+        if not (tls or (url.scheme == "redis" and _loopback(url.hostname or ""))):
+            section.problem(place, "wrong-value", '"url" must begin with rediss:// (redis only to 127.0.0.1 or [::1])')
+        database = url.path.removeprefix("/") or "0"
+        if not url.hostname or url.username is not None or url.query or not re.fullmatch(r"[0-9]{1,4}", database):
+            section.problem(place, "wrong-value", '"url" is rediss://HOST:PORT or rediss://HOST:PORT/DATABASE')
+            database = "0"
+        base = RedisSettings("", 0)
+        settings = RedisSettings(
+            url.hostname or "",
+            url.port or 6379,
+            tls,
+            self._parts.file(section, "ca"),
+            section.text("username", pattern=_PATH, hint="letters, digits, . _ and -"),
+            self._header(section, "password", required=False),
+            int(database),
+            section.text("name", base.name, pattern=_NAME, hint="lower-case letters, digits, - and ."),
+            section.duration("refresh", base.refresh, most=3600.0),
+            section.duration("timeout", base.timeout, most=30.0),
+        )
+        machines = section.number("machines", 2, least=1, most=1000)
+        section.done()
+        return settings, machines
 
     def _short(self, section: Section) -> KeySettings:
         section.choice("provider", ("local",), "local")

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from proxy.crypto.data_key import KeyMismatchError
 from proxy.edge.tls import TlsConfigurationError
 from proxy.kms.budget import SharedBudget
+from proxy.kms.distribution import Outcome
 from proxy.kms.keyring import Keyring
 from proxy.kms.service import KeysError
 from proxy.observe.audit import AuditChain
@@ -220,17 +221,31 @@ class Supervisor:
                 self.reload("files")
 
     async def tend_keys(self) -> None:
-        """Keeps active keys at hand for new workers, makes successors of old and spent keys, settles states."""
+        """Keeps active keys at hand for new workers, makes successors of old and spent keys, settles states, exchanges
+        with other machines."""
+        exchange_at = 0.0
         while True:
-            keys = self.loaded.keys
+            keys, settings = self.loaded.keys, self.loaded.settings.keys
             try:
                 async with self.still:
                     await keys.tick(keep=True)
+                    if settings.redis is not None and time.monotonic() >= exchange_at:
+                        exchange_at = time.monotonic() + settings.redis.refresh
+                        await self.exchange_keys(keys)
                     await keys.keep()
                     await keys.quiet()
             except Exception as error:  # noqa: BLE001 - a fault here must not end the gateway
                 self.log.fault(error)
-            await asyncio.sleep(self.loaded.settings.keys.limits.refresh)
+            await asyncio.sleep(settings.limits.refresh)
+
+    async def exchange_keys(self, keys: Keyring) -> None:
+        """Counted; a keyring of Redis that is refused or older than it was is an alarm."""
+        if (outcome := await keys.exchange()) is None:
+            return
+        key = ("keyring_exchanges", outcome.value)
+        self.past.counts[key] = self.past.counts.get(key, 0) + 1
+        if outcome in (Outcome.REFUSED, Outcome.OLDER):
+            self.log.write(40, "keyring_refused", reason=outcome.value)
 
     # --- what it is told
 
@@ -359,7 +374,7 @@ def _each_once(lists: Iterable[list[str]]) -> list[str]:
 def _checked(settings: Settings, budget: SharedBudget, before: Keyring | None) -> Loaded:
     """Everything of `settings` loaded and self-checked. Raises StartError."""
     try:
-        loaded = load(settings, budget, before)
+        loaded = load(settings, budget, before, distributed=True)
         loaded.keys.reload()  # `before` must not hide that the file cannot be read
         loaded.keys.open_active()
         loaded.keys.keep_now()

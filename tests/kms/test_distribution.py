@@ -15,7 +15,8 @@ from proxy.kms.budget import SharedBudget
 from proxy.kms.distribution import Distribution, Outcome
 from proxy.kms.keyring_format import Entry, KeyState
 from proxy.kms.limits import KeyLimits
-from proxy.kms.redis_link import RedisDownError, RedisLink, RedisSettings
+from proxy.kms.redis_link import RedisDownError, RedisLink
+from proxy.kms.redis_settings import RedisSettings
 from proxy.kms.service import KeysError
 from tests.kms.conftest import ACME, DATA, NOW, Bench, Clock
 from tests.support.redis_server import RedisServer

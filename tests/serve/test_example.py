@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "gateway.example.yaml").read_text()
 # Keys whose comment is an example: what they do without it has no spelling.
 EXAMPLES = {"names", "other.example.com", "client_certificates", "ca", "required", "previous_encoding_aes_key"}
-EXAMPLES |= {"former", "tenants", "bank", "approle", "shop", "club", "access_key_id"}
+EXAMPLES |= {"redis", "password", "former", "tenants", "bank", "approle", "shop", "club", "access_key_id"}
 EXAMPLES |= {"client_certificate", "client_key", "egress_proxy", "certificate_name", "bearer", "next"}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.kms.redis_settings import RedisSettings
 from proxy.kms.service import gateway_owner
 from proxy.kms.service_settings import (
     AwsSettings,
@@ -152,3 +153,33 @@ def test_two_embedded_services_would_share_a_file(base: Path) -> None:
     local = "{kind: local, unlock: file:unlock%s}"
     _, problems = read(base, f"service: {local % ''}, former: [{local % ', name: old'}]")
     assert [re.sub("-?[0-9]+ ", "", each) for each in problems] == ["wrong-value"]
+
+
+LOCAL = "unlock: file:unlock, "
+
+
+def test_redis_is_read_with_all_it_takes(base: Path) -> None:
+    text = (
+        LOCAL + "redis: {url: 'rediss://r.internal:6380/3', ca: ca.pem, username: wx, password: file:token, name: a, "
+        "refresh: 2s, timeout: 1s, machines: 3}"
+    )
+    settings, said = read(base, text)
+    assert said == [] and settings.limits.machines == 3
+    expected = RedisSettings("r.internal", 6380, True, base / "ca.pem", "wx", b"s.token", 3, "a", 2.0, 1.0)
+    assert settings.redis == expected
+    settings, said = read(base, LOCAL + "redis: {url: 'redis://127.0.0.1', refresh: 1s}")
+    assert (said, settings.redis) == ([], RedisSettings("127.0.0.1", 6379, tls=False, refresh=1.0))
+    assert read(base, LOCAL)[0].redis is None
+
+
+@pytest.mark.parametrize(
+    "redis",
+    [
+        *("url: 'redis://r.internal:6379'", "url: 'https://r.internal'", "url: 'rediss:///0'", "name: x"),
+        *("url: 'rediss://u:p@r.internal'", "url: 'rediss://r.internal/x'", "url: 'rediss://r.internal', machines: 0"),
+        *("url: 'rediss://r.internal', refresh: 4s", "url: 'rediss://r.internal', password: secret"),
+        "url: 'rediss://r.internal', more: 1",
+    ],
+)
+def test_redis_that_makes_no_sense_is_refused(base: Path, redis: str) -> None:
+    assert read(base, LOCAL + f"redis: {{{redis}}}")[1]

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from proxy.emulate.stage import free_ports
-from proxy.kms.redis_link import RedisDownError, RedisLink, RedisSettings
+from proxy.kms.redis_link import RedisDownError, RedisLink
+from proxy.kms.redis_settings import RedisSettings
 from proxy.serve.certificates import development_files
 
 
