@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from proxy.kms import transitions
-from proxy.kms.administration import init_keys
 from proxy.kms.budget import SharedBudget
 from proxy.kms.distribution import Distribution, Outcome
 from proxy.kms.keyring_format import Entry, KeyState
@@ -19,6 +18,7 @@ from proxy.kms.redis_link import RedisDownError, RedisLink
 from proxy.kms.redis_settings import RedisSettings
 from proxy.kms.service import KeysError
 from tests.kms.conftest import ACME, DATA, NOW, Bench, Clock
+from tests.support.embedded import init_keys
 from tests.support.redis_server import RedisServer
 
 LIMITS = KeyLimits(machines=2)

@@ -13,10 +13,10 @@ import pytest
 
 from proxy.emulate.stage import API, Stage
 from proxy.kms import transitions
-from proxy.kms.administration import keyring_file
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import KeyState
 from proxy.kms.local import LocalKms
+from tests.support.embedded import keyring_file
 
 _KEYS = "keys: {unlock: 'file:secrets/unlock', refresh: 300ms, activate_after: 1s, rotate_after: 3s}"
 _BOUND = 5.0  # seconds; docs/keys.md says twice `refresh` and the time a reading takes
