@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from proxy.cli.deployment import AS_JSON, CONFIG, explained
-from proxy.cli.keys_desk import choosing, open_desk, told
+from proxy.cli.keys_desk import YES, ask_twice, choosing, open_desk, told
 from proxy.cli.keys_table import show_keys
 from proxy.crypto.data_key import Purpose
 from proxy.kms.making import end_lookup, make_missing, rotate, rotate_lookup
@@ -20,6 +20,8 @@ from proxy.kms.service import Slot
 _LOOKUP_NEXT = """\
 Values are made with the old key and the new one from now on. Have the CRM's values written anew, then end it:
 `wxgate keys rotate --lookup --end`."""
+
+_END = "Values of the old lookup keys are not made any more: what the CRM still holds of them is not found again."
 
 
 @click.command("init")
@@ -46,6 +48,7 @@ def init_command(config: Path, as_json: bool) -> None:
 @click.option("--lookup", is_flag=True, help="Lookup keys, which never rotate by themselves.")
 @click.option("--now", "at_once", is_flag=True, help="Protect with them at once, not when every worker knows them.")
 @click.option("--end", is_flag=True, help="With --lookup: stop making values with the old keys.")
+@YES
 @AS_JSON
 @explained
 def rotate_command(
@@ -56,6 +59,7 @@ def rotate_command(
     lookup: bool,
     at_once: bool,
     end: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Make new data keys. They protect from `keys.activate_after` on, when every worker and machine knows them; the old
@@ -67,6 +71,8 @@ def rotate_command(
     if end and not lookup:
         raise click.UsageError("--end goes with --lookup")
     desk, chosen, now = open_desk(config), Selection(tenant, region, group), time.time()
+    if end:
+        ask_twice(_END, "end", yes=yes)
     verb = "rotate" if not lookup else ("end_lookup" if end else "rotate_lookup")
     with desk.on_record(verb, told(chosen)) as concerned:
         if end:

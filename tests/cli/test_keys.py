@@ -132,9 +132,10 @@ def test_lookup_keys_rotate_only_when_it_is_said_and_until_it_is_ended(made: lis
     found = {e["state"]: e for e in listed("list", "--tenant", "acme", "--group", "agent") if e["purpose"] == "lookup"}
     assert found.keys() == {"active", "retiring"} and found["retiring"]["retired"] is None
     assert "already" in run("rotate", "--lookup", "--tenant", "acme", "--group", "agent", exit_code=1).stderr
-    (ended,) = listed("rotate", "--lookup", "--end")
+    run("rotate", "--lookup", "--end", exit_code=1, input="y\nyes\n")
+    (ended,) = listed("rotate", "--lookup", "--end", "--yes")
     assert ended["id"] == found["retiring"]["id"] and ended["retired"] is not None
-    assert "no lookup key" in run("rotate", "--lookup", "--end", exit_code=1).stderr
+    assert "no lookup key" in run("rotate", "--lookup", "--end", "--yes", exit_code=1).stderr
     run("rotate", "--end", exit_code=2)
 
 
@@ -349,7 +350,7 @@ EVERY = [
     ("show", "{id}"),
     ("rotate",),
     ("rotate", "--now", "--lookup"),
-    ("rotate", "--lookup", "--end"),
+    ("rotate", "--lookup", "--end", "--yes"),
     ("rewrap",),
     ("disable", "{id}", "--yes"),
     ("enable", "{id}"),
