@@ -1,7 +1,7 @@
 """A new KEK over the whole keyring, in the same key service or in another. No DEK changes, and no data in the CRM.
 
 What is wrapped anew is opened once more before it takes the place of what opens now. The file is replaced whole, some
-hundred keys at a time: whenever this is interrupted, every key opens under the one KEK or the other.
+thousand keys at a time: whenever this is interrupted, every key opens under the one KEK or the other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from proxy.kms.service_set import ServiceSet
 from proxy.kms.tag_key import tag_slot
 from proxy.ports import Owner
 
-_AT_ONCE = 500
+_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
