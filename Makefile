@@ -51,6 +51,9 @@ bench-policy: setup  ## what policies cost: compiling, a text message, growth wi
 bench-keys: setup system  ## what keys cost: a field, calls of the key service, rotating and rewrapping 10 000 keys
 	$(BIN)/python -m bench.keys $(BENCH)
 
+bench-steps: setup  ## where a message's time goes: CPU time of each step, without sockets
+	$(BIN)/python -m bench.steps
+
 .venv-bench/.done: requirements/bench.lock
 	rm -rf .venv-bench
 	$(PYTHON) -m venv .venv-bench
@@ -69,4 +72,4 @@ lock:  ## resolve requirements/*.in again (needs uv)
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help setup system demo test check unit mutate tls-scan soak bench bench-policy bench-keys format lock clean
+.PHONY: help setup system demo test check unit mutate tls-scan soak bench bench-policy bench-keys bench-steps format lock clean
