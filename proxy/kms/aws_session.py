@@ -58,13 +58,13 @@ class AwsSession:
 
         Raises RefusedError, KeysError for what is denied, KeyServiceDownError for no answer.
         """
-        with self._lock:
-            try:
+        try:
+            with self._lock:
                 if self._process != os.getpid():
                     self._client, self._process = self._connected(), os.getpid()
-                return question(self._client)
-            except (ClientError, BotoCoreError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-                self._explain(error)
+            return question(self._client)
+        except (ClientError, BotoCoreError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            self._explain(error)
 
     def _connected(self) -> Any:
         settings = self._settings

@@ -60,7 +60,7 @@ class VaultSession:
         """Reaches nothing yet. KeysError if the CA cannot be read."""
         self._settings = settings
         self._lock = RLock()
-        self._process = 0
+        self._process = self._logins = 0
         self._start()
 
     def __repr__(self) -> str:
@@ -71,20 +71,30 @@ class VaultSession:
 
         Raises NoSuchPathError, RefusedError, KeysError for what is denied, KeyServiceDownError for no answer.
         """
+        try:
+            login = self._ready()
+            try:
+                return question(self._client)
+            except Forbidden:
+                if not self._settings.role_id:
+                    raise
+                self._replace(login)  # it may have been revoked, or lost in a restart of the server
+                return question(self._client)
+        except _FAILURES as error:
+            self._explain(error)
+
+    def _ready(self) -> int:
+        """Sees to a client of this process that is logged in; the number of its login. Threads ask it side by side."""
         with self._lock:
             if self._process != os.getpid():
                 self._start()
-            try:
-                self._keep_lease()
-                try:
-                    return question(self._client)
-                except Forbidden:
-                    if not self._settings.role_id:
-                        raise
-                    self._log_in()  # the token may have been revoked, or lost in a restart of the server
-                    return question(self._client)
-            except _FAILURES as error:
-                self._explain(error)
+            self._keep_lease()
+            return self._logins
+
+    def _replace(self, login: int) -> None:
+        with self._lock:
+            if self._logins == login:  # or else another thread has done it
+                self._log_in()
 
     def _start(self) -> None:
         settings = self._settings
@@ -119,11 +129,10 @@ class VaultSession:
 
     def _log_in(self) -> None:
         settings = self._settings
-        self._client.token = ""
         answer = self._client.auth.approle.login(
             settings.role_id, settings.secret_id.decode("ascii"), mount_point=settings.auth
-        )["auth"]
-        self._client.token = answer["client_token"]
+        )["auth"]  # the client has the new token by itself
+        self._logins += 1
         self._lease = _lease(answer["lease_duration"], answer["renewable"])
 
     def _look_up(self) -> None:

@@ -99,6 +99,17 @@ def test_destroying_schedules_the_deletion_of_every_version_and_says_when(settin
     assert kms.destroy_kek(Owner("never", "in")).operation.startswith("found no KEK")
 
 
+def test_a_key_that_the_tenant_made_is_taken_as_its_kek(settings: AwsSettings, kms: AwsKms) -> None:
+    """By AWS's own means, as docs/keys.md tells: whatever its origin, the alias makes it the KEK."""
+    owner, aws = Owner("brings", "in"), client(settings)
+    key = aws.create_key(Origin="EXTERNAL")["KeyMetadata"]["KeyId"]
+    aws.enable_key(KeyId=key)  # as the import of the material does
+    aws.create_alias(AliasName="alias/wxgate/brings/in/v1", TargetKeyId=key)
+    assert (kms.create_kek(owner), kms._newest(owner).key) == (1, key)
+    slot = DATA._replace(owner=owner)
+    assert kms.unwrap(slot, kms.wrap(slot, DEK)) == DEK
+
+
 def test_a_key_that_somebody_disabled_is_not_replaced(settings: AwsSettings, kms: AwsKms) -> None:
     owner = Owner("disabled", "in")
     kms.create_kek(owner)

@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from proxy.crypto.data_key import Purpose
 from proxy.kms.service import KeysError, KeyService, KeyServiceDownError, Slot, Wrapped, gateway_owner
@@ -192,6 +197,22 @@ def test_a_transit_key_that_is_not_as_ours_is_refused(bao: OpenBao, made: dict[s
     for ask in (lambda: kms.create_kek(owner), lambda: kms.wrap(DATA._replace(owner=owner), DEK)):
         with pytest.raises(KeysError, match="neither exportable nor"):
             ask()
+
+
+def test_a_key_that_the_tenant_imported_is_taken_as_its_kek(bao: OpenBao) -> None:
+    """By the server's own means, as docs/keys.md tells: wrapped for the server, and never seen by wxgate."""
+    owner, kek, once = Owner("brings", "in"), secrets.token_bytes(32), secrets.token_bytes(32)
+    transit = bao.root().adapter
+    public = load_pem_public_key(transit.get("/v1/transit/wrapping_key")["data"]["public_key"].encode())
+    assert isinstance(public, RSAPublicKey)
+    carried = public.encrypt(once, OAEP(MGF1(SHA256()), SHA256(), None)) + aes_key_wrap_with_padding(once, kek)
+    transit.post(
+        f"/v1/transit/keys/{key_name(owner)}/import",
+        json={"ciphertext": base64.b64encode(carried).decode(), "type": "aes256-gcm96", "derived": True},
+    )
+    kms, slot = VaultKms(by_role(bao)), DATA._replace(owner=owner)
+    assert kms.create_kek(owner) == 1
+    assert kms.unwrap(slot, kms.wrap(slot, DEK)) == DEK
 
 
 def test_the_context_is_what_binds(bao: OpenBao) -> None:

@@ -54,6 +54,7 @@ class OpenBao:
                 data=directory / "data", port=self.port, cluster=free_port(), certificate=certificate, key=key
             )
         )
+        self.secret_id = b""
         self._process: subprocess.Popen[bytes] | None = None
         self._launch()
         try:
