@@ -15,7 +15,7 @@ from proxy.crypto.data_key import Purpose
 from proxy.kms.making import end_lookup, make_missing, rotate, rotate_lookup
 from proxy.kms.private_file import make_private_directory
 from proxy.kms.selection import Selection
-from proxy.kms.service import Slot
+from proxy.kms.service import KeysError, Slot
 
 _LOOKUP_NEXT = """\
 Values are made with the old key and the new one from now on. Have the CRM's values written anew, then end it:
@@ -71,6 +71,8 @@ def rotate_command(
     if end and not lookup:
         raise click.UsageError("--end goes with --lookup")
     desk, chosen, now = open_desk(config), Selection(tenant, region, group), time.time()
+    if at_once and desk.settings.keys.redis is not None:
+        raise KeysError("other machines must learn of new keys first: --now is not for keyrings that are exchanged")
     if end:
         ask_twice(_END, "end", yes=yes)
     verb = "rotate" if not lookup else ("end_lookup" if end else "rotate_lookup")

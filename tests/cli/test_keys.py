@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from proxy.cli import keys_desk as command
 from proxy.cli.deployment import on_record
 from proxy.cli.keys import keys
+from proxy.kms.redis_settings import RedisSettings
 from proxy.kms.service_settings import KeySettings, LocalSettings, ServiceSettings, TenantKeys
 from proxy.observe.audit_verify import verify
 from proxy.ports import Owner
@@ -124,6 +125,15 @@ def test_new_keys_wait_until_every_worker_knows_them(made: list[dict[str, Any]])
     new = listed("rotate", "--tenant", "acme")
     assert {(e["state"], e["activated"] - e["created"]) for e in new} == {("pending", 10)}
     assert len(listed("list", "--tenant", "acme", "--state", "active")) == 4
+
+
+def test_no_key_protects_at_once_where_other_machines_have_the_keyring(
+    settings: Settings, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Settings.keys.fget(settings)  # type: ignore[attr-defined]
+    monkeypatch.setattr(Settings, "keys", replace(plain, redis=RedisSettings("localhost", 1)))
+    assert "other machines" in run("rotate", "--now", exit_code=1).stderr
+    assert len(listed("rotate")) == 4
 
 
 def test_lookup_keys_rotate_only_when_it_is_said_and_until_it_is_ended(made: list[dict[str, Any]]) -> None:

@@ -14,15 +14,18 @@ import pytest
 from click.testing import CliRunner
 
 from proxy.cli.keys import keys
+from proxy.cli.keys_desk import open_desk
 from proxy.kms import transitions
 from proxy.kms.keyring_format import Entry
 from proxy.kms.limits import KeyLimits
+from proxy.kms.redis_link import RedisLink
 from proxy.serve.doctor import keys as key_checks
 from proxy.serve.doctor import machine
 from proxy.serve.doctor.clock import clock
 from proxy.serve.doctor.finding import Level
 from proxy.serve.settings import load_settings
 from tests.support.installation import Installation
+from tests.support.redis_server import RedisServer
 
 DAY = 86400.0
 
@@ -105,8 +108,6 @@ def test_certificates_that_end_soon_or_ended(files: Installation) -> None:
 
 
 def entries_of(files: Installation) -> tuple[Entry, ...]:
-    from proxy.cli.keys_desk import open_desk
-
     return open_desk(files.config).file.read()
 
 
@@ -122,8 +123,6 @@ def test_keys_that_are_old_or_nearly_used_up(files: Installation) -> None:
 
 
 def test_backups_of_what_was_destroyed(files: Installation) -> None:
-    from proxy.cli.keys_desk import open_desk
-
     desk = open_desk(files.config)
     desk.file.change(lambda entries: transitions.destroyed(entries, {entries[0].id}, time.time()))
     (found,) = key_checks.backups(desk.services, desk.file.read())
@@ -196,3 +195,25 @@ def test_the_audit_log_needs_room(files: Installation, monkeypatch: pytest.Monke
     full = type(usage)(10 * 2**30, 10 * 2**30 - 2**20, 2**20)
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _path: full)
     assert {finding.level for finding in machine.disk(settings)} == {Level.SOON}
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+def test_the_exchange_with_other_machines(files: Installation, redis_server: RedisServer) -> None:
+    settings, file = load_settings(files.config), open_desk(files.config).file
+    assert list(key_checks.exchange(settings, file)) == []
+    shared = replace(settings, keys=replace(settings.keys, redis=redis_server.settings))
+    (found,) = key_checks.exchange(shared, file)
+    assert found.level is Level.NOTE and "revision 0" in found.text
+    document = file.document()
+    assert RedisLink(redis_server.settings).swap(b"", str(document.revision).encode(), file.text(document))
+    (found,) = key_checks.exchange(shared, file)
+    assert found.level is Level.FINE
+    redis_server.stop()
+    (found,) = key_checks.exchange(shared, file)
+    assert found.level is Level.SOON

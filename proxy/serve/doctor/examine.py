@@ -31,6 +31,7 @@ def examine(
         yield from keys.replacing(entries, at)
         yield from keys.former(settings, services, entries)
         yield from keys.backups(services, entries)
+        yield from keys.exchange(settings, file)
     yield from machine.certificates(settings, at)
     yield from machine.memory()
     yield from machine.disk(settings)

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from itertools import product
 
 from proxy.crypto.data_key import DataKey, KeyMismatchError, Purpose
+from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Entry, KeyState
 from proxy.kms.limits import KeyLimits
 from proxy.kms.local import LocalKms
+from proxy.kms.redis_link import RedisDownError, RedisLink
 from proxy.kms.service import KeysError, KeyServiceDownError
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.transitions import Entries
@@ -118,3 +120,26 @@ def backups(kms: ServiceSet, entries: Entries) -> Iterator[Finding]:
         day = time.strftime("%Y-%m-%d", time.gmtime(max(entry.retired or 0 for entry in gone)))
         text = f"backups of kek.json made before {day} open keys that were destroyed since"
         yield note("old backups", text, "destroy them, or the unlock key they were made under")
+
+
+def exchange(settings: Settings, file: KeyringFile) -> Iterator[Finding]:
+    """Whether Redis, which carries the keyring between machines, has what this machine has."""
+    if settings.keys.redis is None:
+        return
+    link = RedisLink(settings.keys.redis)
+    try:
+        found = link.read()
+    except RedisDownError as error:
+        yield soon("exchange", str(error), "the gateway goes on, but makes no key active that others do not know")
+        return
+    except KeysError as error:
+        yield soon("exchange", str(error), "find out who wrote it; the gateway does not believe it")
+        return
+    finally:
+        link.close()
+    mine = file.document().revision
+    theirs = int(found[0]) if found is not None and found[0].isdigit() else 0
+    if theirs != mine:
+        yield note("exchange", f"Redis has revision {theirs} of the keyring, this machine {mine}", "look again shortly")
+    else:
+        yield fine("exchange", f"Redis has this machine's revision of the keyring, {mine}")
