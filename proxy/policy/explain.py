@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose
 from proxy.document.head import read_header, read_path
-from proxy.document.tree import Document, Into, Path
+from proxy.document.tree import Document, Into, Kind, Leaf, Path
 from proxy.message import HeaderList
 from proxy.policy.carry_out import Carried, Keyset, carry_out, redaction_of
 from proxy.policy.compiled import Call, Policy
@@ -170,12 +170,17 @@ def explain(
             refusal = error.code
             codes = [_code_of(plan, index, keys, entropy) for index in range(len(plan.steps))]
     values: tuple[str | None, ...] = carried.values if carried else (None,) * len(codes)
-    forms = [document.form for document in plan.documents for _ in document.leaves]
+    documents = [document for document in plan.documents for _ in document.leaves]
     rows = tuple(
-        _row(form, step, value, code, occasion.role)
-        for form, step, value, code in zip(forms, plan.steps, values, codes, strict=True)
+        _row(document.form, step, _as_sent(value, step.leaf, document), code, occasion.role)
+        for document, step, value, code in zip(documents, plan.steps, values, codes, strict=True)
     )
     return Explanation(rules, rows, refusal, carried)
+
+
+def _as_sent(value: str | None, leaf: Leaf, document: Document) -> str | None:
+    """An empty list or object that stays has no text of its own."""
+    return document.source[leaf.start : leaf.end] if value == "" and leaf.kind is Kind.EMPTY else value
 
 
 def head_of(policy: Policy, rules: RuleSet, occasion: Occasion) -> tuple[Document, ...]:

@@ -114,6 +114,12 @@ def test_a_row_s_value_is_what_production_sends() -> None:
         assert row.value is None or row.value.encode() in produced.body
 
 
+@pytest.mark.parametrize(("value", "text"), [([], "[]"), ({}, "{}"), ("", "")])
+def test_an_empty_list_that_stays_is_told_as_one(value: object, text: str) -> None:
+    (row,) = call(Occasion(Direction.OUTBOUND, Phase.RESPONSE, "POST", "/send"), code=value).rows
+    assert (row.value, row.treatment.value) == (text, "allowed")
+
+
 def test_a_refused_leaf_says_why_and_nothing_leaves() -> None:
     found = push("<Kind>k</Kind><No>1</No><New>2</New>")
     assert found.refusal == "field_refused"
