@@ -11,6 +11,7 @@ import click
 
 from proxy.cli.policy_files import UnreadableError, from_here, load_policy, place_from_here, read_file
 from proxy.cli.policy_table import shown
+from proxy.crypto.data_key import BROUGHT_KEY_ID_SIZE, KEY_ID_SIZE
 from proxy.policy.compiled import Policy
 from proxy.policy.crm_fields import MAX_METADATA, CrmField, MetadataError, read_metadata
 from proxy.policy.fits import Fit, Fitting, check_fits
@@ -37,9 +38,12 @@ class _NothingToJudge(click.ClickException):
     type=click.Path(path_type=Path),
     help="A Salesforce describe result of one object or several; may be given more than once.",
 )
+@click.option("--brought-keys", is_flag=True, help="For tenants who bring their own keys: their tokens are longer.")
 @click.option("--json", "as_json", is_flag=True, help="The same for machines.")
 @click.pass_context
-def fits_command(context: click.Context, file: Path, metadata: tuple[Path, ...], as_json: bool) -> None:
+def fits_command(
+    context: click.Context, file: Path, metadata: tuple[Path, ...], brought_keys: bool, as_json: bool
+) -> None:
     """Tell whether what the rules of FILE write fits the fields of the CRM they name with `fits`.
 
     Exit status: 0 everything fits (warnings do not count), 1 something does not, 2 there is nothing to judge.
@@ -48,7 +52,7 @@ def fits_command(context: click.Context, file: Path, metadata: tuple[Path, ...],
     for path in metadata:
         _add(objects, path)
     policy = _policy(file)
-    found = check_fits(policy, objects)
+    found = check_fits(policy, objects, BROUGHT_KEY_ID_SIZE if brought_keys else KEY_ID_SIZE)
     if not found.fits and not found.problems:
         raise _NothingToJudge(f"no rule of {file} that writes for the CRM says where to; {_HINT}")
     found = _seen_from_here(found, file)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from proxy.crypto.data_key import KEY_ID_SIZE
 from proxy.policy.compiled import Policy
 from proxy.policy.crm_fields import CrmField, CrmObjects
 from proxy.policy.field_demands import demands_of
@@ -58,10 +59,11 @@ class Fitting:
         return all(problem.warning for problem in self.problems)
 
 
-def check_fits(policy: Policy, objects: CrmObjects) -> Fitting:
-    """Judges every rule of `policy` that says `fits`. A rule that messages inherit counts once."""
+def check_fits(policy: Policy, objects: CrmObjects, key_id_size: int = KEY_ID_SIZE) -> Fitting:
+    """Judges every rule of `policy` that says `fits`. A rule that messages inherit counts once. `key_id_size`: of the
+    tokens, 32 with customer-brought keys."""
     rules = {rule.place: rule for rules in _rule_sets(policy) for rule in rules.rules if _writes(rule)}
-    judge = _Judge(objects)
+    judge = _Judge(objects, key_id_size)
     for rule in rules.values():
         if rule.fits and rule.data_class:
             judge.rule(rule, rule.fits, rule.data_class)
@@ -107,8 +109,9 @@ def form_words(form: Form, data_class: DataClass) -> str:
 
 
 class _Judge:
-    def __init__(self, objects: CrmObjects) -> None:
+    def __init__(self, objects: CrmObjects, key_id_size: int) -> None:
         self.objects = objects
+        self.key_id_size = key_id_size
         self.fits: list[Fit] = []
         self.problems: list[Problem] = []
 
@@ -151,8 +154,10 @@ class _Judge:
         if demands.unsuited:
             return False
         room = Extent(field.length, field.octets or field.length * CHINESE_BYTES)
-        extent = longest(data_class, form, clear.extent) if clear else None
-        ascii_, chinese = (most_that_fits(data_class, form, room, size) for size in (ASCII_BYTES, CHINESE_BYTES))
+        extent = longest(data_class, form, clear.extent, self.key_id_size) if clear else None
+        ascii_, chinese = (
+            most_that_fits(data_class, form, room, size, self.key_id_size) for size in (ASCII_BYTES, CHINESE_BYTES)
+        )
         characters = extent.characters if extent else None
         self.fits.append(Fit(rule.place, target, field, words, characters, ascii_, chinese, str(clear or "unknown")))
         if extent and not extent.within(room):

@@ -45,27 +45,31 @@ def of_characters(characters: int, octets_each: int = CHINESE_BYTES) -> Extent:
     return Extent(characters, characters * octets_each)
 
 
-def token_length(octets: int, *, deterministic: bool) -> int:
-    """Characters of the token of a value of so many bytes."""
+def token_length(octets: int, *, deterministic: bool, key_id_size: int = KEY_ID_SIZE) -> int:
+    """Characters of the token of a value of so many bytes. `key_id_size`: 16, or 32 with customer-brought keys."""
     if deterministic:
-        return PREFIX_SIZE + -(-8 * (KEY_ID_SIZE + _SIV_SIZE + octets) // 5)
-    return PREFIX_SIZE + -(-4 * (KEY_ID_SIZE + NONCE_SIZE + TAG_SIZE + octets) // 3)
+        return PREFIX_SIZE + -(-8 * (key_id_size + _SIV_SIZE + octets) // 5)
+    return PREFIX_SIZE + -(-4 * (key_id_size + NONCE_SIZE + TAG_SIZE + octets) // 3)
 
 
-def longest(data_class: DataClass, form: Form, clear: Extent) -> Extent:
+def longest(data_class: DataClass, form: Form, clear: Extent, key_id_size: int = KEY_ID_SIZE) -> Extent:
     """The longest text that `form` makes of values up to `clear`: characters exactly, bytes at most.
 
     ValueError if the class does not describe the form.
     """
+    if form is Form.TOKEN:
+        return _ascii(token_length(clear.octets, deterministic=data_class.deterministic, key_id_size=key_id_size))
     return _LONGEST[form](data_class, clear)
 
 
-def most_that_fits(data_class: DataClass, form: Form, room: Extent, octets_each: int) -> int | None:
+def most_that_fits(
+    data_class: DataClass, form: Form, room: Extent, octets_each: int, key_id_size: int = KEY_ID_SIZE
+) -> int | None:
     """How many characters of so many bytes a value may have, so that its form fits into `room`; None for any number,
     -1 if not even the empty value does."""
 
     def does(characters: int) -> bool:
-        return longest(data_class, form, of_characters(characters, octets_each)).within(room)
+        return longest(data_class, form, of_characters(characters, octets_each), key_id_size).within(room)
 
     if does(_ENDLESS):
         return None
@@ -78,10 +82,6 @@ def most_that_fits(data_class: DataClass, form: Form, room: Extent, octets_each:
 
 def _ascii(characters: int) -> Extent:
     return of_characters(characters, ASCII_BYTES)
-
-
-def _token(data_class: DataClass, clear: Extent) -> Extent:
-    return _ascii(token_length(clear.octets, deterministic=data_class.deterministic))
 
 
 def _mask(_class: DataClass, clear: Extent) -> Extent:
@@ -123,7 +123,6 @@ def _redaction(data_class: DataClass, _clear: Extent) -> Extent:
 
 
 _LONGEST: Mapping[Form, Callable[[DataClass, Extent], Extent]] = {
-    Form.TOKEN: _token,
     Form.MASK: _mask,
     Form.INDEX: _index,
     Form.HASH: _hash,

@@ -63,6 +63,17 @@ def test_the_shipped_contacts_fit_the_shipped_metadata_without_a_warning() -> No
     assert any(": index of 128 bits, at most 32 characters" in line and "any value" in line for line in lines)
 
 
+def test_tenants_who_bring_their_keys_have_room_for_less(tmp_path: Path, crm: Path) -> None:
+    """132 ASCII characters fill a field of 255 to the last; an id of 32 bytes leaves room for 116."""
+    file = rules(tmp_path, 38)
+    assert fits(file, crm).exit_code == 0
+    assert "what fits: 132 ASCII or 44 Chinese" in fits(file, crm).output
+    longer = fits(file, crm, options=("--brought-keys",))
+    assert "what fits: 116 ASCII or 38 Chinese" in longer.output and longer.exit_code == 0
+    assert fits(rules(tmp_path, 39), crm, options=("--brought-keys",)).exit_code == 1
+    assert fits(rules(tmp_path, 39), crm).exit_code == 0
+
+
 def test_what_does_not_fit_is_a_line_with_its_place(tmp_path: Path, crm: Path) -> None:
     path = rules(tmp_path, 45)
     result = fits(path, crm)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose
+from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose, key_id_of
 from proxy.crypto.ff1 import Alphabet
 from proxy.crypto.field_token import Scope, seal, seal_equal
 from proxy.policy.lengths import Extent, extent_of, longest, most_that_fits, of_characters, token_length
@@ -82,6 +82,20 @@ def test_every_token_has_the_predicted_length_and_no_text_is_beyond_the_maximum(
     most = of_characters(extent_of(text).characters)
     assert extent_of(text).within(most)
     assert extent_of(made).within(longest(DETERMINISTIC if deterministic else RANDOMISED, Form.TOKEN, most))
+
+
+@settings(deadline=None)
+@given(TEXTS, st.booleans())
+def test_tokens_of_brought_keys_have_the_length_predicted_for_them(text: str, deterministic: bool) -> None:
+    dek = bytes(range(32))
+    key = DataKey(dek, Purpose.LOOKUP if deterministic else Purpose.DATA, key_id_of(dek, 32))
+    scope = Scope("acme", "cn", "d")
+    made = seal_equal(key, text, scope) if deterministic else seal(key, "s", text, scope, bytes(24))
+    assert len(made) == token_length(len(text.encode()), deterministic=deterministic, key_id_size=32)
+    most = of_characters(extent_of(text).characters)
+    found = longest(DETERMINISTIC if deterministic else RANDOMISED, Form.TOKEN, most, 32)
+    assert extent_of(made).within(found)
+    assert most_that_fits(DETERMINISTIC if deterministic else RANDOMISED, Form.TOKEN, found, 3, 32) == most.characters
 
 
 def test_numbers_and_literals_are_as_long_as_their_text() -> None:
