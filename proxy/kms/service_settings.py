@@ -8,8 +8,6 @@ from pathlib import Path
 
 from proxy.kms.limits import KeyLimits
 from proxy.kms.redis_settings import RedisSettings
-from proxy.kms.service import gateway_owner
-from proxy.ports import Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +79,10 @@ class TenantKeys:
 
 @dataclass(frozen=True, slots=True)
 class KeySettings:
-    """`gateway`: the reserved owner of the gateway's own keys. `service`: wraps what no tenant's own service does.
-    `former`: open what they wrapped before, until it is rewrapped; wrap nothing. `limits`: how long and how much keys
-    may be used. `redis`: what carries the keyring between machines."""
+    """`service`: wraps what no tenant's own service does. `former`: open what they wrapped before, until it is
+    rewrapped; wrap nothing. `limits`: how long and how much keys may be used. `redis`: what carries the keyring between
+    machines."""
 
-    gateway: Owner
     service: ServiceSettings
     former: tuple[ServiceSettings, ...] = ()
     tenants: Mapping[str, TenantKeys] = field(default_factory=dict)
@@ -98,6 +95,6 @@ class KeySettings:
         return [self.service, *self.former, *(service for service in own if service is not None)]
 
     @classmethod
-    def local(cls, region: str, unlock: bytes) -> KeySettings:
+    def local(cls, unlock: bytes) -> KeySettings:
         """The short form: the embedded service under an unlock key."""
-        return cls(gateway_owner(region), ServiceSettings("local", LocalSettings(unlock)))
+        return cls(ServiceSettings("local", LocalSettings(unlock)))

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from proxy.kms.redis_settings import RedisSettings
-from proxy.kms.service import gateway_owner
 from proxy.kms.service_settings import (
     AwsSettings,
     KeySettings,
@@ -34,16 +33,14 @@ _PATH_HINT = "names with / between them"
 class KeysReader:
     """Reads it with the helpers of `parts`, which also gathers the problems."""
 
-    def __init__(self, parts: Parts, region: str) -> None:
-        """`region`: the gateway's."""
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._region = region
         self._names: set[str] = set()
 
     def read(self, section: Section | None) -> KeySettings:
         """What is said; of no use if it has problems."""
         if section is None:
-            return KeySettings.local(self._region, b"")
+            return KeySettings.local(b"")
         settings = self._long(section) if section.has("service") else self._short(section)
         redis, machines = self._redis(section.section("redis"))
         place = section.place
@@ -88,7 +85,7 @@ class KeysReader:
 
     def _short(self, section: Section) -> KeySettings:
         section.choice("provider", ("local",), "local")
-        return KeySettings.local(self._region, self._parts.secret(section, "unlock"))
+        return KeySettings.local(self._parts.secret(section, "unlock"))
 
     def _long(self, section: Section) -> KeySettings:
         service = self._service(section.section("service", required=True), "")
@@ -99,7 +96,7 @@ class KeysReader:
                 if not re.fullmatch(_TENANT, key.text, re.ASCII):
                     section.problem(key.place, "wrong-value", f'no tenant can be named "{key.text}"')
                 tenants[key.text] = self._tenant(Section(node, section.problems, "a tenant's keys"), key.text)
-        settings = KeySettings(gateway_owner(self._region), service, former, tenants)
+        settings = KeySettings(service, former, tenants)
         if sum(isinstance(each.reach, LocalSettings) for each in settings.all()) > 1:
             message = "two services of kind local would share one file"
             section.problem(section.place, "wrong-value", message, "a tenant's own KEK is imported into the one")

@@ -54,7 +54,7 @@ class SettingsReader(Parts):
             top.text("tenant", "default", pattern=_NAME, hint=_NAME_HINT),
             region,
         )
-        keys = KeysReader(self, self.owner[1]).read(top.section("keys", required=True))
+        keys = KeysReader(self).read(top.section("keys", required=True))
         for section in top.sections("listeners", required=True):
             self.add(self.listeners, section, self._listener(section))
         for section in top.sections("accounts"):

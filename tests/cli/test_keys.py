@@ -33,7 +33,7 @@ class Settings:
 
     @property
     def keys(self) -> KeySettings:
-        return KeySettings.local("in", self.unlock)
+        return KeySettings.local(self.unlock)
 
 
 @pytest.fixture
@@ -201,9 +201,7 @@ def test_rewrap_to_another_service(
     settings: Settings, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = ServiceSettings("elsewhere", LocalSettings(settings.unlock))
-    moving = KeySettings(
-        KeySettings.local("in", b"").gateway, other, (KeySettings.local("in", settings.unlock).service,)
-    )
+    moving = KeySettings(other, (KeySettings.local(settings.unlock).service,))
     monkeypatch.setattr(Settings, "keys", moving)
     assert "--to-service elsewhere" in run("rewrap", exit_code=1).stderr
     run("rewrap", "--to-service", "elsewhere")

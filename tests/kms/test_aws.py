@@ -16,7 +16,7 @@ import pytest
 
 from proxy.crypto.data_key import Purpose
 from proxy.kms.aws import AwsKms
-from proxy.kms.service import KeysError, KeyServiceDownError, Slot, gateway_owner
+from proxy.kms.service import KeysError, KeyServiceDownError, Slot
 from proxy.kms.service_settings import AwsSettings, KeySettings, ServiceSettings
 from proxy.kms.services import open_services
 from proxy.ports import Owner
@@ -56,9 +56,7 @@ def client(settings: AwsSettings) -> Any:
 
 
 def test_the_factory_opens_it(settings: AwsSettings, tmp_path: Path) -> None:
-    services = open_services(
-        KeySettings(gateway_owner("cn"), ServiceSettings("cloud", settings)), tmp_path, secrets.token_bytes
-    )
+    services = open_services(KeySettings(ServiceSettings("cloud", settings)), tmp_path, secrets.token_bytes)
     services.check()
     services.create_kek(ACME)
     wrapped = services.wrap(DATA, DEK)

@@ -17,7 +17,6 @@ from proxy.kms.keyring_format import Entry
 from proxy.kms.keystore import keyring_file_of, open_keyring_in_use
 from proxy.kms.limits import KeyLimits
 from proxy.kms.making import make_missing
-from proxy.kms.service import gateway_owner
 from proxy.kms.service_settings import KeySettings, ServiceSettings, VaultSettings
 from proxy.kms.services import open_services
 from proxy.observe.clock import SystemClock
@@ -59,7 +58,7 @@ class Opened:
 
     def __init__(self, bao: OpenBao, state: Path, budget: SharedBudget) -> None:
         reach = VaultSettings(bao.url, bao.ca, token=bao.token(), timeout=1.0)
-        settings = KeySettings(gateway_owner("in"), ServiceSettings("vault", reach))
+        settings = KeySettings(ServiceSettings("vault", reach))
         services = open_services(settings, state, RANDOM)
         file = keyring_file_of(services, state, RANDOM)
         self.entries: list[Entry] = make_missing(file, services, [DATA, LOOKUP], time.time(), RANDOM)

@@ -17,7 +17,7 @@ from pkcs11 import Attribute, KeyType, ObjectClass
 from proxy.crypto.data_key import Purpose
 from proxy.kms import pkcs11_session
 from proxy.kms.pkcs11 import Pkcs11Kms
-from proxy.kms.service import KeysError, KeyServiceDownError, Slot, gateway_owner
+from proxy.kms.service import KeysError, KeyServiceDownError, Slot
 from proxy.kms.service_settings import KeySettings, Pkcs11Settings, ServiceSettings
 from proxy.kms.services import open_services
 from proxy.ports import Owner
@@ -52,9 +52,7 @@ def objects(kms: Pkcs11Kms) -> list[Any]:
 
 
 def test_the_factory_opens_it(settings: Pkcs11Settings, tmp_path: Path) -> None:
-    services = open_services(
-        KeySettings(gateway_owner("cn"), ServiceSettings("hsm", settings)), tmp_path, secrets.token_bytes
-    )
+    services = open_services(KeySettings(ServiceSettings("hsm", settings)), tmp_path, secrets.token_bytes)
     services.check()
     assert services.create_kek(ACME) == 1
     wrapped = services.wrap(DATA, DEK)

@@ -45,7 +45,7 @@ def place(tmp_path: Path) -> Place:
 
 def test_the_factory_makes_what_the_settings_say(state: Path) -> None:
     words = b"cleft cam synod lacy yr wok"
-    settings = KeySettings(gateway_owner("cn"), ServiceSettings("kek", LocalSettings(passphrase=words)))
+    settings = KeySettings(ServiceSettings("kek", LocalSettings(passphrase=words)))
     services = open_services(replace(settings, tenants={"other": TenantKeys(None, 9.0)}), state, RANDOM)
     assert (services.create_kek(ACME), services.create_kek(OTHER)) == (1, 1)
     brought = services.wrap(FOREIGN, RANDOM(32))

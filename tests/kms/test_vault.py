@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from proxy.crypto.data_key import Purpose
-from proxy.kms.service import KeysError, KeyService, KeyServiceDownError, Slot, Wrapped, gateway_owner
+from proxy.kms.service import KeysError, KeyService, KeyServiceDownError, Slot, Wrapped
 from proxy.kms.service_settings import KeySettings, ServiceSettings, VaultSettings
 from proxy.kms.services import open_services
 from proxy.kms.vault import VaultKms, key_name
@@ -67,7 +67,7 @@ def let_the_lease_run_down(kms: VaultKms, **also: Any) -> None:
 def test_the_factory_opens_it_with_a_token_or_an_approle(
     bao: OpenBao, tmp_path: Path, login: Callable[[OpenBao], VaultSettings]
 ) -> None:
-    settings = KeySettings(gateway_owner("cn"), ServiceSettings("bao", login(bao)))
+    settings = KeySettings(ServiceSettings("bao", login(bao)))
     services = open_services(settings, tmp_path, secrets.token_bytes)
     wrapped = wrapped_by(services)
     assert (wrapped.service, services.unwrap(DATA, wrapped)) == ("bao", DEK)

@@ -66,10 +66,7 @@ def settings(file: Path, text: str = CONFIG) -> Settings:
 def test_everything_that_is_written_arrives(file: Path, base: Path) -> None:
     it = settings(file)
     assert (it.file, it.state, it.audit) == (file, base / "state", base / "logs/audit")
-    assert (it.keys, it.keys.gateway) == (
-        KeySettings.local("cn", b"unlock-unlock-unlock"),
-        Owner("wxgate.keyring", "cn"),
-    )
+    assert it.keys == KeySettings.local(b"unlock-unlock-unlock")
     assert (it.audit_max_bytes, it.drain) == (1 << 20, 7.0)
     assert (it.delivery_entries, it.delivery_reply_bytes) == (2048, 1 << 20)
     assert (it.admin.host, it.admin.port) == ("127.0.0.1", 9191)

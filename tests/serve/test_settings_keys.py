@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from proxy.kms.redis_settings import RedisSettings
-from proxy.kms.service import gateway_owner
 from proxy.kms.service_settings import (
     AwsSettings,
     KeySettings,
@@ -40,7 +39,7 @@ def read(base: Path, text: str) -> tuple[KeySettings, list[str]]:
     parts = Parts(base / "gateway.yaml")
     line = f"keys: {{{text}}}"
     section = Section(read_yaml(line.encode(), "gateway.yaml"), parts.problems, "a gateway configuration")
-    settings = KeysReader(parts, "cn").read(section.section("keys"))
+    settings = KeysReader(parts).read(section.section("keys"))
     said = " ".join(map(str, parts.problems)) + repr(settings)
     assert not any(value.decode() in said for value in SECRETS.values())
     return settings, [f"{it.place.column - 8} {it.code}" for it in parts.problems]
@@ -77,12 +76,12 @@ def test_what_is_written_arrives(text: str, base: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(base)
     settings, problems = read(Path(), f"service: {{{text.removesuffix('}')}}}")
     name, reach = ARRIVE[text]
-    assert (problems, settings) == ([], KeySettings(gateway_owner("cn"), ServiceSettings(name, reach)))
+    assert (problems, settings) == ([], KeySettings(ServiceSettings(name, reach)))
 
 
 def test_the_short_form_is_the_embedded_service(base: Path) -> None:
     for text in ("unlock: file:unlock", "provider: local, unlock: file:unlock"):
-        assert read(base, text) == (KeySettings.local("cn", b"unlock-unlock"), [])
+        assert read(base, text) == (KeySettings.local(b"unlock-unlock"), [])
 
 
 def test_former_services_and_tenants_arrive(base: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,13 +17,13 @@ import pkcs11
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 TOOL = "softhsm2-util"
-_KEPT = tempfile.TemporaryDirectory(prefix="softhsm-")  # removed when the process ends
 
 
 @cache
 def _tokens() -> Path:
     """The library reads SOFTHSM2_CONF when it is set up: every token of this process lies in one directory."""
-    base = Path(_KEPT.name)
+    base = Path(tempfile.mkdtemp(prefix="softhsm-"))
+    atexit.register(shutil.rmtree, base, ignore_errors=True)
     (base / "tokens").mkdir()
     (base / "softhsm2.conf").write_text(f"directories.tokendir = {base / 'tokens'}\nlog.level = ERROR\n")
     os.environ["SOFTHSM2_CONF"] = str(base / "softhsm2.conf")
