@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import http.client
+import re
 import signal
 import threading
 import time
@@ -48,8 +49,7 @@ class Sent:
         with self.lock:
             number = next(self.numbers)
         document = gateway.pusher.message("oLoadP8q7ou2gfYjqLzSIWZf0rsX", "text", Content=f"message {number}")
-        stamp = int(time.time())
-        return number, gateway.pusher.deliver(document.replace(f"<CreateTime>{stamp}<", f"<CreateTime>{number}<"))
+        return number, gateway.pusher.deliver(re.sub("<CreateTime>[0-9]+<", f"<CreateTime>{number}<", document))
 
     def push(self, gateway: Gateway, connection: http.client.HTTPSConnection) -> bool:
         """False when the connection is over."""
