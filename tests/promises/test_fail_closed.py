@@ -11,6 +11,7 @@ import ast
 import asyncio
 import dataclasses
 import inspect
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -55,6 +56,17 @@ def push_without_reply(house: House) -> Callable[[], Answer]:
 
 def push_refused_by_policy(house: House) -> Callable[[], Answer]:
     return _pushed(house, Secret=CLEAR)
+
+
+def push_with_json_inside(house: House) -> Callable[[], Answer]:
+    house.crm.behaviour = "silent"
+    session = json.dumps({"page": "orders", "nickname": CLEAR})
+    pusher = house.files.pusher
+    # An event has no MsgId: the same follower's within a second would be a repeat.
+    openid = f"oFollower{CLEAR}{time.monotonic_ns()}"
+    document = pusher.message(openid, "event", Event="user_enter_tempsession", SessionFrom=session)
+    delivery = pusher.deliver(document)
+    return lambda: house.deliver(delivery)
 
 
 def push_failed_by_crm(house: House) -> Callable[[], Answer]:
@@ -117,8 +129,8 @@ def house_on_fire(house: House) -> Callable[[], Answer]:
 
 
 EXCHANGES: tuple[Exchange, ...] = (
-    *(push_with_reply, push_without_reply, push_refused_by_policy, push_failed_by_crm, repeated_push, verification),
-    *(forged_push, agent_writes, agent_reads, analyst_reads, crm_sends, house_on_fire),
+    *(push_with_reply, push_without_reply, push_with_json_inside, push_refused_by_policy, push_failed_by_crm),
+    *(repeated_push, verification, forged_push, agent_writes, agent_reads, analyst_reads, crm_sends, house_on_fire),
 )
 
 
