@@ -10,7 +10,6 @@ import asyncio
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from proxy.crypto.data_key import DataKey, KeyMismatchError, Purpose
 from proxy.kms.budget import Meter, SharedBudget
@@ -18,31 +17,16 @@ from proxy.kms.cache import Held, KeyCache
 from proxy.kms.custody import Custodian
 from proxy.kms.distribution import Distribution, Outcome
 from proxy.kms.gate import pause
+from proxy.kms.holdings import arranged
+from proxy.kms.key_report import KeyAge, age_of, failing_services, faults
 from proxy.kms.keyring_file import KeyringFile
-from proxy.kms.keyring_format import USABLE, Document, Entry, KeyState
+from proxy.kms.keyring_format import Document, Entry, KeyState
 from proxy.kms.limits import KeyLimits
 from proxy.kms.service import KeysError, Slot
-from proxy.kms.transitions import settled
 from proxy.ports import Clock, Log, Measures, Owner
 from proxy.refusal import Refusal
 
 _TRIES = 8  # times a budget may run out under one caller before it is refused
-
-
-@dataclass(frozen=True, slots=True)
-class KeyAge:
-    """How old a key is and how much was protected with it on this machine, for metrics. `seconds`: since it became
-    active; since it was made if it has not. `spent`: part of its budget, from 0 to 1."""
-
-    owner: Owner
-    group: str
-    purpose: Purpose
-    key_id: bytes
-    seconds: float
-    state: KeyState
-    uses: int
-    size: int
-    spent: float
 
 
 class Keyring:
@@ -323,28 +307,10 @@ class Keyring:
         self._arrange()
 
     def _arrange(self) -> None:
-        now = self._clock.now()
-        entries = settled(self._document.entries, now)
-        before, self._held = self._held, {}
-        self._by_slot, self._previous = {}, {}
-        for entry in entries:
-            if entry.state in USABLE:
-                self._place(entry, before.get((entry.slot.owner, entry.id)))
-        self._ids = {entry.id for entry in entries}
+        found = arranged(self._document.entries, self._clock.now(), self._held, self._metered)
+        self._held, self._by_slot, self._previous = found.by_id, found.by_slot, found.replaced
+        self._ids, self._next_due = found.ids, found.next_due
         self._ready = {slot: held for slot, held in self._ready.items() if self._by_slot.get(Slot(*slot)) is held}
-        coming = (e.activated for e in entries if e.state is KeyState.PENDING and e.activated is not None)
-        self._next_due = min(coming, default=math.inf)
-
-    def _place(self, entry: Entry, held: Held | None) -> None:
-        if held is None or held.entry.slot != entry.slot:
-            held = Held(entry)
-        held.entry = entry
-        self._held[entry.slot.owner, entry.id] = held
-        if entry.state is KeyState.ACTIVE:
-            self._by_slot[entry.slot] = held
-            self._metered(held)
-        elif entry.being_replaced:
-            self._previous[entry.slot] = held
 
     async def _off_loop[*P, R](self, work: Callable[[*P], R], *arguments: *P) -> R:
         self._disk = self._disk or ThreadPoolExecutor(1, "keyring")
@@ -365,18 +331,8 @@ class Keyring:
         return self._document.entries
 
     def not_ready(self) -> list[str]:
-        """Why messages are refused, or soon will be: a quarter of a key's time before it ends."""
-        found = [
-            f"data key {held.entry.id.hex()} does not match its id" for held in self._held.values() if held.mismatched
-        ]
-        left: dict[str, float] = {}
-        for held in self._held.values():
-            if held.failures and not held.mismatched:
-                seconds = self._cache.seconds_left(held)
-                if seconds < self._cache.age(held) / 4:
-                    name = held.entry.wrapped.service
-                    left[name] = min(left.get(name, math.inf), seconds)
-        return found + [_lasting(name, seconds) for name, seconds in left.items()]
+        """Why messages are refused, or soon will be."""
+        return faults(self._held.values(), self._cache)
 
     def warnings(self) -> list[str]:
         """What somebody must look at while the gateway goes on."""
@@ -385,30 +341,15 @@ class Keyring:
             found.append(f"the keyring does not reach other machines: {self._distribution.problem}")
         if self._custodian is not None and self._custodian.problem:
             found.append(f"no successor for a data key: {self._custodian.problem}")
-        failing = {held.entry.wrapped.service for held in self._held.values() if held.failures}
-        return found + [f"key service {name} does not answer as it should" for name in sorted(failing)]
+        return found + failing_services(self._held.values())
 
     def ages(self, now: float) -> list[KeyAge]:
         """One for every entry but destroyed ones, in the file's order. `now`: Unix seconds."""
-        return [self._age(entry, now) for entry in self._document.entries if entry.state is not KeyState.DESTROYED]
-
-    def _age(self, entry: Entry, now: float) -> KeyAge:
-        since = entry.created
-        if entry.activated is not None and entry.state is not KeyState.PENDING:
-            since = entry.activated
-        counts = self._budget.counts(entry.id) if self._budget else None
-        uses, size = counts or (entry.uses, entry.size)
-        spent = max(uses / self._limits.uses, size / self._limits.size) if entry.slot.purpose is Purpose.DATA else 0.0
-        return KeyAge(*entry.slot, entry.id, max(now - since, 0.0), entry.state, uses, size, spent)
+        there = (entry for entry in self._document.entries if entry.state is not KeyState.DESTROYED)
+        return [age_of(entry, self._limits, self._budget, now) for entry in there]
 
     def close(self) -> None:
         """Ends the threads."""
         self._cache.close()
         if self._disk:
             self._disk.shutdown(wait=False, cancel_futures=True)
-
-
-def _lasting(service: str, seconds: float) -> str:
-    if seconds <= 0:
-        return f"key service {service} does not answer and keys are missing"
-    return f"key service {service} does not answer; the first key can be used {seconds:.0f} s more"

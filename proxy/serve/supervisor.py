@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from proxy.crypto.data_key import KeyMismatchError
 from proxy.edge.tls import TlsConfigurationError
 from proxy.kms.budget import SharedBudget
-from proxy.kms.distribution import Outcome
 from proxy.kms.keyring import Keyring
 from proxy.kms.service import KeysError
 from proxy.observe.audit import AuditChain
@@ -28,6 +27,7 @@ from proxy.serve import selfcheck
 from proxy.serve.assemble import Loaded, load, new_deliveries, remembered
 from proxy.serve.certificates import CertificateError, days_left, load_chain
 from proxy.serve.channel import Channel, Message
+from proxy.serve.key_tending import KeyTending
 from proxy.serve.memory import exposed_swap
 from proxy.serve.settings import Settings, load_settings
 from proxy.serve.sockets import ListenError, bind_listeners, close_all_but, listen, open_descriptors
@@ -221,31 +221,18 @@ class Supervisor:
                 self.reload("files")
 
     async def tend_keys(self) -> None:
-        """Keeps active keys at hand for new workers, makes successors of old and spent keys, settles states, exchanges
-        with other machines."""
-        exchange_at = 0.0
+        tending = KeyTending(self.log, self.count)
         while True:
-            keys, settings = self.loaded.keys, self.loaded.settings.keys
+            settings = self.loaded.settings.keys
             try:
                 async with self.still:
-                    await keys.tick(keep=True)
-                    if settings.redis is not None and time.monotonic() >= exchange_at:
-                        exchange_at = time.monotonic() + settings.redis.refresh
-                        await self.exchange_keys(keys)
-                    await keys.keep()
-                    await keys.quiet()
+                    await tending.turn(self.loaded.keys, settings)
             except Exception as error:  # noqa: BLE001 - a fault here must not end the gateway
                 self.log.fault(error)
             await asyncio.sleep(settings.limits.refresh)
 
-    async def exchange_keys(self, keys: Keyring) -> None:
-        """Counted; a keyring of Redis that is refused or older than it was is an alarm."""
-        if (outcome := await keys.exchange()) is None:
-            return
-        key = ("keyring_exchanges", outcome.value)
-        self.past.counts[key] = self.past.counts.get(key, 0) + 1
-        if outcome in (Outcome.REFUSED, Outcome.OLDER):
-            self.log.write(40, "keyring_refused", reason=outcome.value)
+    def count(self, name: str, label: str) -> None:
+        self.past.counts[name, label] = self.past.counts.get((name, label), 0) + 1
 
     # --- what it is told
 
@@ -285,7 +272,7 @@ class Supervisor:
             return self.keep_old(f"internal fault {type(error).__name__}")
         loaded.generation = self.loaded.generation + 1
         self.loaded, self.reload_problem = loaded, ""
-        self.past.counts[("reloads", "ok")] = self.past.counts.get(("reloads", "ok"), 0) + 1
+        self.count("reloads", "ok")
         for record in self.workers.values():
             if record.channel:
                 record.channel.send({"do": "reopen"})
@@ -300,7 +287,7 @@ class Supervisor:
 
     def keep_old(self, reason: str) -> bool:
         self.reload_problem = reason
-        self.past.counts[("reloads", "failed")] = self.past.counts.get(("reloads", "failed"), 0) + 1
+        self.count("reloads", "failed")
         self.log.write(40, "reload_failed", detail=reason)
         for record in self.workers.values():
             if record.channel:

@@ -91,6 +91,33 @@ def at_every_call(file: KeyringFile) -> dict[str, int]:
         seen["old" if after == before else "new"] += 1
 
 
+def in_every_part(file: KeyringFile, parts: int) -> dict[str, int]:
+    """Deaths in the write, at `parts` places evenly over the file, after its last byte among them."""
+    seen = {"parts": 0}
+    for part in range(parts + 1):
+        before = generation_in(file)
+        pid = os.fork()
+        if pid == 0:
+            os.write = dying_in_write(part / parts)  # type: ignore[assignment]
+            write(file, before + 1)
+            os._exit(0)
+        status = os.waitpid(pid, 0)[1]
+        assert os.WIFSIGNALED(status) and generation_in(file) == before
+        seen["parts"] += 1
+    return seen
+
+
+def dying_in_write(cut: float) -> Callable[[int, Any], int]:
+    real = os.write
+
+    def run(fd: int, data: Any) -> int:
+        real(fd, bytes(data)[: int(len(data) * cut)])
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    return run
+
+
 def at_any_moment(file: KeyringFile, rounds: int) -> dict[str, int]:
     """A writer writes on and on and is killed from outside; what it reported as written must be there."""
     seen = {"rounds": 0, "written": 0}
@@ -123,7 +150,8 @@ def main() -> None:
     state = Path(sys.argv[1])
     file = keyring_file(state, LocalKms(state, secrets.token_bytes(32), secrets.token_bytes), secrets.token_bytes)
     write(file, 1)
-    print(json.dumps({"calls": at_every_call(file), "moments": at_any_moment(file, int(sys.argv[2]))}))
+    seen = {"calls": at_every_call(file), **in_every_part(file, 50)}
+    print(json.dumps({**seen, "moments": at_any_moment(file, int(sys.argv[2]))}))
 
 
 if __name__ == "__main__":

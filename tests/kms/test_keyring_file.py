@@ -269,8 +269,9 @@ def test_the_tag_is_as_documented(file: KeyringFile, state: Path) -> None:
 
 def test_killed_writers_leave_the_old_or_the_new_file(state: Path) -> None:
     command = [sys.executable, "-m", "tests.kms.killed_writer", str(state), "60"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["calls"]["old"] >= 5 and seen["calls"]["new"] >= 2, seen
+    assert seen["parts"] == 51
     assert seen["moments"]["rounds"] == 60 and seen["moments"]["written"] >= 60, seen

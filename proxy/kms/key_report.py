@@ -1,0 +1,65 @@
+"""What the keyring in use tells of itself: ages and counts for metrics, reasons and warnings for readiness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from proxy.crypto.data_key import Purpose
+from proxy.kms.budget import SharedBudget
+from proxy.kms.cache import Held, KeyCache
+from proxy.kms.keyring_format import Entry, KeyState
+from proxy.kms.limits import KeyLimits
+from proxy.ports import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAge:
+    """How old a key is and how much was protected with it on this machine, for metrics. `seconds`: since it became
+    active; since it was made if it has not. `spent`: part of its budget, from 0 to 1."""
+
+    owner: Owner
+    group: str
+    purpose: Purpose
+    key_id: bytes
+    seconds: float
+    state: KeyState
+    uses: int
+    size: int
+    spent: float
+
+
+def age_of(entry: Entry, limits: KeyLimits, budget: SharedBudget | None, now: float) -> KeyAge:
+    """`now`: Unix seconds."""
+    since = entry.created
+    if entry.activated is not None and entry.state is not KeyState.PENDING:
+        since = entry.activated
+    counts = budget.counts(entry.id) if budget else None
+    uses, size = counts or (entry.uses, entry.size)
+    spent = max(uses / limits.uses, size / limits.size) if entry.slot.purpose is Purpose.DATA else 0.0
+    return KeyAge(*entry.slot, entry.id, max(now - since, 0.0), entry.state, uses, size, spent)
+
+
+def faults(held: Collection[Held], cache: KeyCache) -> list[str]:
+    """Why messages are refused, or soon will be: from a quarter of a key's time before its end."""
+    found = [f"data key {each.entry.id.hex()} does not match its id" for each in held if each.mismatched]
+    left: dict[str, float] = {}
+    for each in held:
+        seconds = cache.seconds_left(each)
+        if each.failures and not each.mismatched and seconds < cache.age(each) / 4:
+            name = each.entry.wrapped.service
+            left[name] = min(left.get(name, math.inf), seconds)
+    return found + [_lasting(name, seconds) for name, seconds in left.items()]
+
+
+def failing_services(held: Collection[Held]) -> list[str]:
+    """Key services that did not do what they were asked last."""
+    names = {each.entry.wrapped.service for each in held if each.failures}
+    return [f"key service {name} does not answer as it should" for name in sorted(names)]
+
+
+def _lasting(service: str, seconds: float) -> str:
+    if seconds <= 0:
+        return f"key service {service} does not answer and keys are missing"
+    return f"key service {service} does not answer; the first key can be used {seconds:.0f} s more"

@@ -1,0 +1,37 @@
+"""The supervisor's part in the life of keys: at hand for new workers, replaced in time, exchanged with others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from proxy.kms.distribution import Outcome
+from proxy.kms.keyring import Keyring
+from proxy.kms.service_settings import KeySettings
+from proxy.observe.log import StructuredLog
+
+
+class KeyTending:
+    """`turn` is called every `refresh` seconds."""
+
+    def __init__(self, log: StructuredLog, count: Callable[[str, str], None]) -> None:
+        """`count`: adds one to a counter with one label."""
+        self._log, self._count = log, count
+        self._exchange_at = 0.0
+
+    async def turn(self, keys: Keyring, settings: KeySettings) -> None:
+        """Returns when no thread works on keys any more, so that a worker can be forked."""
+        await keys.tick(keep=True)
+        if settings.redis is not None and time.monotonic() >= self._exchange_at:
+            self._exchange_at = time.monotonic() + settings.redis.refresh
+            self._note(await keys.exchange())
+        await keys.keep()
+        await keys.quiet()
+
+    def _note(self, outcome: Outcome | None) -> None:
+        """A keyring of Redis that is refused, or older than it was, is an alarm."""
+        if outcome is None:
+            return
+        self._count("keyring_exchanges", outcome.value)
+        if outcome in (Outcome.REFUSED, Outcome.OLDER):
+            self._log.write(40, "keyring_refused", reason=outcome.value)
