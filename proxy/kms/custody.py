@@ -25,6 +25,7 @@ from proxy.ports import Entropy
 # Of a budget: what is written to the disk as used at a time, and from where on a successor is made.
 _CHUNK = 16
 _SOFT = 0.75
+_LINGER = 3600.0  # seconds; no exchange takes so long
 # Successors made in one change of the file, so that it is not locked for long.
 _AT_ONCE = 50
 
@@ -57,7 +58,7 @@ class Custodian:
             if active is None or not hmac.compare_digest(active.id, key_id):
                 return entries
             entries = self._with_budget(entries, [active])
-            if self._left(active.id):
+            if self.has_left(active.id):
                 return self._with_successors(entries, self._wanting(entries, [active], now), now)
             return self._replaced(entries, slot, now)
 
@@ -74,7 +75,9 @@ class Custodian:
             entries = self._with_budget(entries, active)
             return self._with_successors(entries, self._wanting(entries, active, now), now)
 
-        return self._change(edit)
+        after = self._change(edit)
+        self._budget.forget([entry.id for entry in after.entries if _counts(entry, self._now())])
+        return after
 
     def due(self, entries: Entries) -> bool:
         """Whether `keep` has anything to do; costs no reading."""
@@ -95,7 +98,7 @@ class Custodian:
 
     # --- budgets
 
-    def _left(self, key_id: bytes) -> bool:
+    def has_left(self, key_id: bytes) -> bool:
         """Whether the key may protect on: a block of its budget as a whole is there to be taken."""
         counts = self._budget.counts(key_id) or (0, 0)
         both = zip(counts, self._all(), self._limits.block, strict=True)
@@ -188,6 +191,12 @@ class Custodian:
 
 def _is_data(entry: Entry, state: KeyState) -> bool:
     return entry.slot.purpose is Purpose.DATA and entry.state is state
+
+
+def _counts(entry: Entry, now: float) -> bool:
+    """Whether anything may be protected with the key: by exchanges that began before it retired, too."""
+    waits = entry.state is KeyState.PENDING or entry.state is KeyState.ACTIVE
+    return entry.slot.purpose is Purpose.DATA and (waits or (entry.retired or 0) > now - _LINGER)
 
 
 def _protecting(entries: Entries) -> Iterator[Entry]:

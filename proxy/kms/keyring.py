@@ -26,7 +26,7 @@ from proxy.kms.service import KeysError, Slot
 from proxy.ports import Clock, Log, Measures, Owner
 from proxy.refusal import Refusal
 
-_TRIES = 8  # times a budget may run out under one caller before it is refused
+_TRIES = 100  # times others may take what one caller had allowed before it is refused
 
 
 class Keyring:
@@ -159,7 +159,8 @@ class Keyring:
             return False
         else:
             self._take_up(document)
-            return True
+            # Another key, or more of this one; others may have taken that by now, then the caller comes again.
+            return self._by_slot.get(slot) is not held or self._custodian.has_left(held.entry.id)
         finally:
             del self._relief[slot]
 
@@ -301,8 +302,9 @@ class Keyring:
             self._look = None
 
     def _take_up(self, document: Document) -> None:
+        # The file counts, even if somebody put an older one in its place; readings come in the order they were made in.
         if document.revision < self._document.revision:
-            return  # read before a change that is known already
+            self._write(40, "keyring_older")
         self._document = document
         self._arrange()
 

@@ -271,6 +271,8 @@ class Supervisor:
             self.log.fault(error)
             return self.keep_old(f"internal fault {type(error).__name__}")
         loaded.generation = self.loaded.generation + 1
+        # Its threads may be at work for a moment more.
+        asyncio.get_running_loop().call_later(_STUCK_AFTER, self.loaded.keys.close)
         self.loaded, self.reload_problem = loaded, ""
         self.count("reloads", "ok")
         for record in self.workers.values():

@@ -206,3 +206,16 @@ def test_a_killed_holder_of_the_lock_stops_nobody(budget: SharedBudget) -> None:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     assert budget.take(KEY, 1, 1).uses == 1
+
+
+async def test_keys_that_are_long_out_of_use_make_room(bench: Bench) -> None:
+    keys = bench.open(KeyLimits(budget_uses=1000))
+    first = await keys.active(*DATA)
+    bench.clock.move(91 * 86400.0)
+    keys.keep_now()
+    bench.clock.move(20.0)
+    keys.keep_now()
+    assert (await keys.active(*DATA)).id != first.id and bench.budget.counts(first.id)  # an exchange may still have it
+    bench.clock.move(3700.0)
+    keys.keep_now()
+    assert bench.budget.counts(first.id) is None and bench.budget.counts((await keys.active(*DATA)).id)

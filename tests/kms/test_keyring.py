@@ -323,10 +323,15 @@ def test_the_file_is_refused_at_the_start(bench: Bench) -> None:
         bench.open()
 
 
-async def test_a_reading_that_is_older_than_what_is_known_changes_nothing(bench: Bench, unlock: bytes) -> None:
-    keys = bench.open()
-    old = bench.file.document()
+async def test_an_older_file_put_back_counts_and_is_told(bench: Bench, unlock: bytes) -> None:
+    keys, heard = bench.open(), Heard()
+    keys.attach(heard, heard)
+    path = bench.state / "keyring.json"
+    old, first = path.read_bytes(), bench.only(DATA).id
     (new,) = rotate_keys(bench.state, unlock, NOW, secrets.token_bytes, tenant="acme")
     await keys.tick()
-    keys._take_up(old)
-    assert new in keys.entries()
+    assert (await keys.active(*DATA)).id == new.id
+    path.write_bytes(old)
+    await keys.tick()
+    assert (await keys.active(*DATA)).id == first and await keys.by_id(ACME, new.id) is None
+    assert ("keyring_older", "") in heard.lines
