@@ -45,6 +45,7 @@ class Custodian:
         """`now`: the clock, in Unix seconds."""
         self._file, self._services, self._limits = file, services, limits
         self._budget, self._entropy, self._now = budget, entropy, now
+        self.stuck = False  # whether a spent key could not be replaced
         self.problem = ""  # why a successor could not be made ahead of time
 
     def relieve(self, slot: Slot, key_id: bytes) -> Document:
@@ -58,10 +59,13 @@ class Custodian:
             if active is None or not hmac.compare_digest(active.id, key_id):
                 return entries
             entries = self._with_budget(entries, [active])
-            if self.has_left(active.id):
+            if self._has_left(active.id):
                 return self._with_successors(entries, self._wanting(entries, [active], now), now)
-            return self._replaced(entries, slot, now)
+            after = self._replaced(entries, slot, now)
+            self.stuck = _active(after, slot) == active
+            return after
 
+        self.stuck = False
         return self._change(edit)
 
     def keep(self) -> Document:
@@ -98,7 +102,7 @@ class Custodian:
 
     # --- budgets
 
-    def has_left(self, key_id: bytes) -> bool:
+    def _has_left(self, key_id: bytes) -> bool:
         """Whether the key may protect on: a block of its budget as a whole is there to be taken."""
         counts = self._budget.counts(key_id) or (0, 0)
         both = zip(counts, self._all(), self._limits.block, strict=True)

@@ -159,8 +159,8 @@ class Keyring:
             return False
         else:
             self._take_up(document)
-            # Another key, or more of this one; others may have taken that by now, then the caller comes again.
-            return self._by_slot.get(slot) is not held or self._custodian.has_left(held.entry.id)
+            # What was allowed others may have taken by now; then the caller comes again.
+            return not self._custodian.stuck
         finally:
             del self._relief[slot]
 

@@ -14,6 +14,7 @@ import secrets
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from proxy.kms.budget import SharedBudget
@@ -75,6 +76,7 @@ def main() -> None:
     uses = Uses(4 + kills, amount // 4)
     running: dict[int, int] = {}
     chance, parts, killed, refused = random.Random(7), 0, 0, 0
+    struck: set[int] = set()
 
     def start() -> None:
         nonlocal parts
@@ -83,6 +85,8 @@ def main() -> None:
             code = 4
             try:
                 code = spend(state, unlock, limit, budget, uses, parts)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(code)
         running[pid] = parts
@@ -92,8 +96,10 @@ def main() -> None:
         start()
     while running:
         time.sleep(chance.uniform(0.02, 0.08))
-        if killed < kills:
-            os.kill(chance.choice(list(running)), signal.SIGKILL)
+        alive = [pid for pid in running if pid not in struck]
+        if len(struck) < kills and alive:
+            struck.add(victim := chance.choice(alive))
+            os.kill(victim, signal.SIGKILL)
         for pid in list(running):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
