@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.processes import until
+from tests.support.processes import freeze, until
 from tests.support.servers import free_port
 
 MOTO = Path(sys.executable).parent / "moto_server"
@@ -29,7 +29,7 @@ class Moto:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """It accepts connections and says nothing."""
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process.pid)
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ from typing import Any
 import hvac
 import requests
 
-from tests.support.processes import until
+from tests.support.processes import freeze, until
 from tests.support.servers import Authority, free_port
 
 BAO = Path(sys.executable).parent / "bao"
@@ -104,7 +104,7 @@ class OpenBao:
     def freeze(self) -> None:
         """It accepts connections from now on and says nothing."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process.pid)
 
     def thaw(self) -> None:
         assert self._process is not None

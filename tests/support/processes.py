@@ -51,6 +51,13 @@ def alive(pid: int) -> bool:
     return state(pid) not in ("", "Z", "X")
 
 
+def freeze(pid: int) -> None:
+    """Stops a process, and waits until every thread of it stands still: on a busy machine one may go on for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+    until(lambda: all(state(int(thread.name)) == "T" for thread in threads.iterdir()), "it stands still")
+
+
 def descriptors(pid: int) -> dict[int, str]:
     found = {}
     for entry in Path(f"/proc/{pid}/fd").iterdir():
