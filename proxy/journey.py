@@ -188,7 +188,8 @@ def differences(planned: Planned, following: Policy) -> tuple[Difference, ...]:
     role, status = known.caller.role, planned.status
     where = _situation(known)
     of_owner = (where.account, where.tenant, where.region, where.content_type)
-    call = (request.method, request.path, role, query, status, ())
+    headers = request.headers if rules.phase is Phase.REQUEST else ()
+    call = (request.method, request.path, role, query, status, headers)
     occasion = Occasion(rules.direction, rules.phase, *call, *of_owner)
     return compare(planned.plan, following, occasion, push.message_type(body) if inbound and body else "")
 

@@ -25,7 +25,7 @@ def read_inside(leaf: Leaf, into: Into, finders: Sequence[Finder] = ()) -> Docum
         document = read_parts(leaf.text, finders) if into is Into.WITHIN else _READERS[into](leaf.text)
     except Refusal:
         return None
-    if document is None:
+    if document is None or not document.leaves:
         return None
     for inner in document.leaves:
         inner.path = (*leaf.path, into, *inner.path)

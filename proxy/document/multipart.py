@@ -59,8 +59,10 @@ def read_multipart(body: bytes, boundary: str) -> Document:
     reader.read()
     bodies = {leaf.path[0]: index for index, leaf in enumerate(reader.leaves) if leaf.path[-1] == BODY}
     beside = {index: bodies[leaf.path[0]] for index, leaf in enumerate(reader.leaves) if leaf.path[-1] != BODY}
-    write = _Writer(own)
-    return Document("multipart", source, tuple(reader.leaves), write, charset="latin-1", boundary=own, goes_with=beside)
+    write, gaps = _Writer(own), _Parts(frozenset(bodies.values()))
+    return Document(
+        "multipart", source, tuple(reader.leaves), write, gaps, charset="latin-1", boundary=own, goes_with=beside
+    )
 
 
 class _Reader:
@@ -99,13 +101,15 @@ class _Reader:
         """The part's name; its other leaves are added."""
         fields: dict[str, tuple[str, int]] = {}
         rest, *lines = self.source[at:end].split("\r\n")
+        at += len(rest)
         for line in lines:
-            at = self.source.index(line, at)
+            at += 2
             name, colon, value = line.partition(":")
             start = at + len(name) + 1 + len(value) - len(value.lstrip(" \t"))
             if not colon or name.lower() in fields or "\n" in line or "\r" in line:
                 raise Refusal("document_malformed")
             fields[name.lower()] = value.strip(" \t"), start
+            at += len(line)
         known = {"content-disposition", "content-type"}
         if rest or not fields.keys() <= known or "content-disposition" not in fields:
             raise Refusal("document_malformed")
@@ -115,7 +119,8 @@ class _Reader:
         text, start = fields["content-disposition"]
         match = _DISPOSITION.fullmatch(text)
         name = _plain(match[1]) if match else ""
-        if match is None or name in self.names:
+        # "=?" would begin an encoded word (RFC 2047), which some readers make another name of.
+        if match is None or name in self.names or "=?" in text:
             raise Refusal("document_malformed")
         self.names.add(name)
         if match[2] is not None:
@@ -144,6 +149,18 @@ def _plain(written: str) -> str:
     """What a name or file name says. Refusal `document_malformed` if it is not UTF-8."""
     text = decode(written.encode("latin-1"))
     return re.sub(r"%0D|%0A|%22", lambda match: _ESCAPES[match[0]], text)
+
+
+class _Parts:
+    """There are no separators; but a body without parts is none (RFC 2046 section 5.1.1)."""
+
+    def __init__(self, bodies: frozenset[int]) -> None:
+        self._bodies = bodies
+
+    def __call__(self, dropped: frozenset[int]) -> list[tuple[int, int]]:
+        if self._bodies <= dropped:
+            raise Refusal("value_refused")
+        return []
 
 
 class _Writer:

@@ -15,7 +15,7 @@ from proxy.refusal import Refusal
 REST = "rest"
 """The name of everything no pattern found."""
 MAX_PARTS = 64
-MAX_TEXT = 20_000  # characters; a message of WeChat has 2048 bytes at most
+MAX_TEXT = 8192  # characters; a message of WeChat has 2048 bytes at most
 # What a token would be taken to go on with, and what one cannot begin behind.
 _GOES_ON = re.compile(r"[A-Za-z0-9_-]", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_]", re.ASCII)
@@ -29,6 +29,7 @@ class Searcher(Protocol):
     """A compiled pattern with at most one group; the group, or else the whole match, is the part."""
 
     groups: int
+    pattern: str
 
     def search(self, text: str, start: int, /) -> Match | None: ...
 
@@ -42,7 +43,7 @@ def read_parts(text: str, finders: Sequence[Finder]) -> Document | None:
     """One leaf for every part that a finder finds, under its name, and one for each piece between, as `rest`.
 
     Where two finders could begin, the one that begins first goes first, then the one that stands first. None for a
-    text that is too long or has too many parts: it is not looked into.
+    text that is too long, has too many parts or an empty one: it is not looked into.
     """
     if len(text) > MAX_TEXT:
         return None
@@ -54,6 +55,8 @@ def read_parts(text: str, finders: Sequence[Finder]) -> Document | None:
             _search(finder, text, position) if span is not None and span[0] < position else span
             for finder, span in zip(finders, spans, strict=True)
         ]
+        if any(span is not None and span[0] >= span[1] for span in spans):
+            return None
         first = min((span[0], index) for index, span in enumerate((*spans, (len(text), 0))) if span is not None)[1]
         if first == len(finders):
             break
@@ -70,12 +73,9 @@ def read_parts(text: str, finders: Sequence[Finder]) -> Document | None:
 
 
 def _search(finder: Finder, text: str, start: int) -> tuple[int, int] | None:
-    """The next part at or after `start`; None if there is none, an empty one among them."""
+    """The next part at or after `start`, perhaps an empty one; None if there is none."""
     match = finder.pattern.search(text, start)
-    if match is None:
-        return None
-    span = match.span(finder.pattern.groups)
-    return span if span[0] < span[1] else None
+    return None if match is None else match.span(finder.pattern.groups)
 
 
 def _leaf(text: str, name: str, start: int, end: int) -> Leaf:

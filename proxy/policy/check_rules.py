@@ -17,6 +17,7 @@ class Report(Protocol):
 def check_rules(rules: RuleSet, problem: Report) -> None:
     """Reports what is wrong with `rules` as a whole."""
     _check_parts(rules, problem)
+    _check_lengths(rules, problem)
     _check_binds(rules, problem)
     _check_reveals(rules, problem)
 
@@ -31,6 +32,16 @@ def _check_parts(rules: RuleSet, problem: Report) -> None:
             problem(rule.place, "part-missing", message, "remove the rule")
         if part == "path" and (rule.action is Action.DROP or rule.write or rule.on_error is OnError.DROP):
             problem(rule.place, "path-action", "a variable of a path cannot be dropped or become several")
+
+
+def _check_lengths(rules: RuleSet, problem: Report) -> None:
+    """What a text becomes whose inside is changed, nobody knows beforehand."""
+    for part, openings in rules.openings.items():
+        for opening in openings.items():
+            rule = rules.tables[part].find(opening.pattern)
+            if rule and rule.fits:
+                message = '"fits" and "max" are for values that stay whole, and rules look into this one'
+                problem(rule.place, "fits-action", message)
 
 
 def check_path(message: WrittenMessage, template: PathTemplate, request: RuleSet, problem: Report) -> None:

@@ -238,7 +238,14 @@ class _Compiler:
                 if other:
                     self.problem(rule.place, "rule-duplicate", f"the same field has a rule at {other.place}")
                 kept.append(rule)
-        # The message's own word goes before what is common to all.
+        # The message's own word goes before what is common to all, for a text also before what is common inside it.
+        whole = {rule.selector.pattern for rule in kept if rule.selector}
+        entered = {outside for rule in kept if rule.selector for outside in rule.selector.texts}
+        inherited = [
+            rule
+            for rule in inherited
+            if rule.selector and not any(text in whole and text not in entered for text in rule.selector.texts)
+        ]
         kept += [
             rule
             for rule in inherited
@@ -266,7 +273,7 @@ class _Compiler:
         openings: dict[str, Table[Opening]] = {}
         for (part, pattern), (into, finders) in wanted.items():
             ordered = tuple(finders[name] for name in self.patterns if name in finders)
-            openings.setdefault(part, Table()).add(pattern, Opening(into, ordered))
+            openings.setdefault(part, Table()).add(pattern, Opening(into, pattern, ordered))
         return openings
 
     def finder(self, rule: Rule, name: str, finders: dict[str, Finder]) -> None:

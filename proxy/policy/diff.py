@@ -163,12 +163,14 @@ def _forms(part: str, entry: _Entry | None) -> set[str]:
 def _fields(where: str, part: str, form: str, old: _Entry | None, new: _Entry | None) -> list[Change]:
     rows = []
     olds, news = _table(old, part, form), _table(new, part, form)
+    rows += _other_patterns(where, part, old, new)
     for pattern, one, two in cells(olds, news):
         before = one or _around(olds, pattern) or _unknown(old, part, form)
         after = two or _around(news, pattern) or _unknown(new, part, form)
         text = pattern_text(form, _named(pattern, new or old) if part == "path" else pattern)
         if change := change_of(where, text, before, after):
-            rows.append(change)
+            opens = one is None and _opens_more(before, news, pattern)
+            rows.append(replace(change, weaker=change.weaker or opens))
     return sorted(rows, key=lambda change: change.selector)
 
 
@@ -191,6 +193,41 @@ def _by_position(table: Table[Rule], names: tuple[str | None, ...]) -> Table[Rul
 def _named(pattern: Pattern, entry: _Entry | None) -> Pattern:
     names = entry.names if entry else ()
     return tuple(names[part] or part if isinstance(part, int) else part for part in pattern)
+
+
+def _other_patterns(where: str, part: str, old: _Entry | None, new: _Entry | None) -> list[Change]:
+    """Sentences that other patterns take apart now. What they find cannot be compared: it may be less."""
+    one, two = (_sentences(entry, part) for entry in (old, new))
+    rows = []
+    for pattern in one.keys() & two.keys():
+        if one[pattern] != two[pattern]:
+            text = pattern_text(_form_of(part, new), pattern)
+            rows.append(Change(where, text, f"within: {one[pattern]}", f"within: {two[pattern]}", weaker=True))
+    return rows
+
+
+def _sentences(entry: _Entry | None, part: str) -> dict[Pattern, str]:
+    """What each sentence is taken apart with, by its place."""
+    table = entry.rules.openings.get(part) if entry else None
+    found = {opening.pattern: opening for opening in table.items()} if table else {}
+    return {
+        pattern: ", ".join(f"{finder.name} {finder.pattern.pattern}" for finder in opening.finders)
+        for pattern, opening in found.items()
+        if opening.into is Into.WITHIN
+    }
+
+
+def _form_of(part: str, entry: _Entry | None) -> str:
+    return entry.rules.form if part == "body" and entry else part
+
+
+def _opens_more(whole: Rule, table: Table[Rule], pattern: Pattern) -> bool:
+    """Whether a text that was one value because of the one name at `pattern` now lets anything of it through weaker."""
+    places = [at for at, segment in enumerate(pattern) if isinstance(segment, Into)]
+    if not places:
+        return False
+    beside = table.under(pattern[: places[-1] + 1])
+    return any(weaker(whole, rule) for rule in (beside.items() if beside else ()))
 
 
 def _around(table: Table[Rule], pattern: Pattern) -> Rule | None:

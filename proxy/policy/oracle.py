@@ -9,7 +9,7 @@ from proxy.policy.rules import UNCLASSIFIED, Direction, Phase, Rule, RuleSet
 from proxy.source.problem import Problem
 
 # Where WeChat's API takes the person a message is for. A follower's id may be revealed there and nowhere else.
-ADDRESSEES = frozenset({"touser", "openid", "ToUserName"})
+ADDRESSEES = frozenset({("touser",), ("openid",), ("ToUserName",), ("xml", "ToUserName")})
 
 
 def oracles(policy: Policy, written: Iterable[Policy]) -> list[Problem]:
@@ -48,4 +48,4 @@ def _revealed_towards_wechat(policy: Policy) -> Iterable[Rule]:
 
 def _names_addressee(rule: Rule) -> bool:
     deterministic = rule.data_class is not None and rule.data_class.deterministic
-    return deterministic and rule.selector is not None and rule.selector.pattern[-1] in ADDRESSEES
+    return deterministic and rule.selector is not None and rule.selector.pattern in ADDRESSEES

@@ -8,7 +8,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import dropwhile
 from typing import NamedTuple
 
 from proxy.crypto import field_token
@@ -16,10 +15,11 @@ from proxy.crypto.data_key import Purpose
 from proxy.crypto.field_token import Parsed, TokenError
 from proxy.document.multipart import boundary_in, boundary_of, read_multipart
 from proxy.document.query import read_form, read_query
-from proxy.document.tree import MAX_LEAVES, Document, Into, Kind, Leaf
+from proxy.document.tree import MAX_LEAVES, Document, Kind, Leaf
 from proxy.policy.compiled import Policy
-from proxy.policy.rules import UNCLASSIFIED, Action, Opening, Reveal, Rule, RuleSet
-from proxy.policy.selector import ANY, Table, part_of
+from proxy.policy.insight import Insight
+from proxy.policy.rules import UNCLASSIFIED, Action, Reveal, Rule, RuleSet
+from proxy.policy.selector import part_of
 from proxy.refusal import Refusal
 from proxy.source.problem import Place
 
@@ -166,7 +166,7 @@ def draft_plan(
         for document in documents:
             steps += _steps(policy, rules, document, role)
         return Plan(policy.name, policy.revision, rules, documents, tuple(steps))
-    return _Insight(policy, rules, role).plan(documents)
+    return _Planner(policy, rules, role).plan(documents)
 
 
 def _steps(policy: Policy, rules: RuleSet, document: Document, role: str) -> list[Step]:
@@ -226,15 +226,12 @@ def _token(text: str) -> Parsed | None:
         return None
 
 
-class _Insight:
-    """Plans a message whose rules look into texts.
-
-    A text is looked into only if it can be read as its rules say and each of its leaves has a rule. Otherwise it is one
-    value, under the rule of the field itself: the names in it are its writer's words too, and may not pass with it.
-    """
+class _Planner:
+    """Plans a message whose rules look into texts."""
 
     def __init__(self, policy: Policy, rules: RuleSet, role: str) -> None:
         self.policy, self.rules, self.role = policy, rules, role
+        self.insight = Insight(rules)
         self.documents: list[Document] = []
         self.steps: list[Step] = []
         self.inside: dict[int, int] = {}
@@ -250,35 +247,14 @@ class _Insight:
 
     def add(self, document: Document) -> None:
         part = part_of(document.form)
-        openings = self.rules.openings.get(part)
         for step in _steps(self.policy, self.rules, document, self.role):
-            inner = self.look(step.leaf, part, openings) if openings else None
+            inner = self.insight.of(step.leaf, part)
             if inner is not None:
                 self.inside[len(self.documents)] = len(self.steps)
                 self.documents.append(replace(inner, form=document.form))
                 if sum(len(each.leaves) for each in self.documents) > MAX_LEAVES:
                     raise Refusal("document_too_large")
             self.steps.append(step if inner is None else Step(step.leaf, Treatment.LOOKED_INTO, _LOOKED_INTO_RULE))
-
-    def look(self, leaf: Leaf, part: str, openings: Table[Opening]) -> Document | None:
-        """What stands inside `leaf`, if all of it has rules."""
-        opening = openings.find(leaf.path)
-        inner = opening.read(leaf) if opening else None
-        if inner is None:
-            return None
-        find = self.rules.tables[part].find
-        for each in inner.leaves:
-            rule = find(each.path)
-            if not (_names(rule, each) if rule else self.look(each, part, openings)):
-                return None
-        return inner
-
-
-def _names(rule: Rule, leaf: Leaf) -> bool:
-    """Whether `rule` names everything that is called something inside the text; its `*` may stand for positions."""
-    pattern = rule.selector.pattern if rule.selector else ()
-    pairs = dropwhile(lambda pair: not isinstance(pair[1], Into), zip(pattern, leaf.path, strict=True))
-    return all(segment is not ANY or isinstance(part, int) for segment, part in pairs)
 
 
 _LOOKED_INTO_RULE = Rule(None, _NOWHERE, Action.REFUSE)

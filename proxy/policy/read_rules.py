@@ -116,10 +116,14 @@ class RuleReader:
             problem("fits-action", '"fits" is for a whole field of the CRM, not for what stands inside a text')
         if rule.fits and (rule.action not in FORM_OF or rule.reveal is not None):
             problem("fits-action", '"fits" goes with a class that changes the value for the CRM, without "reveal"')
-        if rule.selector and rule.selector.pattern[-2:] == (Into.WITHIN, REST) and rule.action not in _OF_REST:
-            problem(
-                "rest-action", f'"{key.text}" can be allowed or refused only', "protect the parts, or the whole field"
-            )
+        if rule.selector and rule.selector.inside is Into.WITHIN:
+            drops = rule.action is Action.DROP or rule.on_error is OnError.DROP
+            if rule.selector.pattern[-1] == REST and rule.action not in _OF_REST:
+                fix = "protect the parts, or the whole field"
+                problem("rest-action", f'"{key.text}" can be allowed or refused only', fix)
+            elif drops:
+                message = f'"{key.text}" cannot be dropped: what stands beside it would run together'
+                problem("part-action", message, "redact it")
         if rule.selector is None or rule.action is not Action.ALLOW:
             return
         if rule.selector.has_wildcard:

@@ -11,7 +11,7 @@ from proxy.crypto.data_key import Purpose
 from proxy.document.inside import read_inside
 from proxy.document.parts import Finder
 from proxy.document.tree import Document, Into, Leaf
-from proxy.policy.selector import Selector, Table
+from proxy.policy.selector import Pattern, Selector, Table
 from proxy.policy.transform import BY_LOOKUP_KEY, NO_FORMS, Form, Forms
 from proxy.source.problem import Place
 
@@ -162,9 +162,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a text is looked into as, where rules speak of its inside. `finders`: of the parts of a sentence."""
+    """What the texts of `pattern` are looked into as, where rules speak of their inside. `finders`: of the parts of a
+    sentence."""
 
     into: Into
+    pattern: Pattern
     finders: tuple[Finder, ...] = ()
 
     def read(self, leaf: Leaf) -> Document | None:

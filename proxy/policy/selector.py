@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from proxy.document.inside import TEXT
@@ -74,6 +74,11 @@ class Selector:
     def inside(self) -> Into | None:
         """What the innermost text is looked into as; None for a selector of a whole value."""
         return next((segment for segment in reversed(self.pattern) if isinstance(segment, Into)), None)
+
+    @property
+    def texts(self) -> tuple[Pattern, ...]:
+        """Patterns of the texts it looks into, the outermost first."""
+        return tuple(self.pattern[:at] for at, segment in enumerate(self.pattern) if isinstance(segment, Into))
 
     @property
     def innermost(self) -> str:
@@ -212,6 +217,20 @@ class Table[T]:
                 self._exact[pattern] = item
             return None
         return table.item
+
+    def items(self) -> Iterator[T]:
+        """Everything that belongs to any pattern."""
+        if self.item is not None:
+            yield self.item
+        for table in self.below.values():
+            yield from table.items()
+
+    def under(self, pattern: Pattern) -> Table[T] | None:
+        """What goes on from exactly these segments."""
+        table: Table[T] | None = self
+        for segment in pattern:
+            table = table.below.get(segment) if table else None
+        return table
 
     def find(self, path: Pattern) -> T | None:
         """What belongs to the most specific pattern that matches `path`.

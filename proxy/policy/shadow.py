@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from proxy.document.tree import Path
 from proxy.policy.compiled import Policy
-from proxy.policy.explain import Occasion, find_rules
+from proxy.policy.explain import Occasion, find_rules, head_of
 from proxy.policy.plan import Plan, Step, draft_plan
 from proxy.refusal import Refusal
 
@@ -29,12 +29,12 @@ def compare(plan: Plan, following: Policy, occasion: Occasion, kind: str) -> tup
     body = plan.body
     try:
         rules = find_rules(following, occasion, body.form if body else "", kind)
-        head = tuple(item for item in plan.documents if item.form in ("path", "header"))
+        head = head_of(following, rules, occasion)
         then = draft_plan(following, rules, body, occasion.query, occasion.role, head)
     except Refusal as refusal:
         return (Difference("the message", "decided", f"refused: {refusal.code}"),)
     one, two = _placed(plan), _placed(then)
-    found = [_difference(one.get(place), two.get(place)) for place in one | two]
+    found = [_difference(place[0], one.get(place), two.get(place)) for place in one | two]
     return tuple(dict.fromkeys(item for item in found if item.now != item.then))
 
 
@@ -43,22 +43,23 @@ def _placed(plan: Plan) -> dict[tuple[str, Path, int], Step]:
     placed: dict[tuple[str, Path, int], Step] = {}
     count: Counter[tuple[str, Path]] = Counter()
     for document, steps in plan.steps_by_document():
-        for step in steps:
-            place = document.form, step.leaf.path
+        for index, step in enumerate(steps):
+            # Variables of a path by where they stand: what they are called is nobody's business.
+            place = document.form, (index,) if document.form == "path" else step.leaf.path
             placed[*place, count[place]] = step
             count[place] += 1
     return placed
 
 
-def _difference(now: Step | None, then: Step | None) -> Difference:
+def _difference(form: str, now: Step | None, then: Step | None) -> Difference:
     rules = [step.rule for step in (now, then) if step]
     selector = next((rule.selector.text for rule in rules if rule.selector), "unmatched")
-    return Difference(selector, _words(now), _words(then))
+    return Difference(selector, _words(form, now), _words(form, then))
 
 
-def _words(step: Step | None) -> str:
+def _words(form: str, step: Step | None) -> str:
     if step is None:
-        return "not looked into"
+        return "not sent" if form == "header" else "not looked into"
     rule = step.rule
     parts = [step.treatment.value, rule.data_class.name if rule.data_class else "", rule.datum, *rule.binds]
     forms = [f"{name}={form.value}" for name, form in rule.write]

@@ -39,7 +39,7 @@ def test_leaves_inside_have_the_path_they_have_in_the_whole(
         (Into.JSON, "1"), (Into.JSON, '"x"'), (Into.JSON, "null"), (Into.JSON, "{}"), (Into.JSON, "[]"),
         (Into.JSON, ""), (Into.JSON, '{"a":1'), (Into.JSON, '{"a":1,"a":2}'), (Into.JSON, "[" * 17 + "1" + "]" * 17),
         (Into.XML, "x"), (Into.XML, "<m>"), (Into.XML, '<!DOCTYPE m><m/>'),
-        (Into.FORM, "a b"), (Into.FORM, "a=1&a=2"),
+        (Into.FORM, ""), (Into.FORM, "a b"), (Into.FORM, "a=1&a=2"),
         (Into.BASE64, ""), (Into.BASE64, "5L2g5aW9="), (Into.BASE64, "5L2g 5aW9"), (Into.BASE64, "/w=="),
         (Into.BASE64, "YR=="), (Into.BASE64, "你好"), (Into.BASE64, "AA=="),
     ],

@@ -43,8 +43,11 @@ def test_what_follows_is_searched_behind_the_part() -> None:
     assert parts("aaa", compile_pattern("one", "aa")) == [("one", "aa"), (REST, "a")]
 
 
-def test_an_empty_part_is_none() -> None:
-    assert parts("ab", compile_pattern("none", r"a(x{0,2})b|c")) == [(REST, "ab")]
+@pytest.mark.parametrize("pattern", [r"a(x*)", r"none|a(b)?", r"\b"])
+def test_with_an_empty_part_a_text_is_one_value(pattern: str) -> None:
+    """Where the pattern would find something further on, nothing may be overlooked."""
+    for text in ("a ax", "a none ab"):
+        assert parts(text, compile_pattern("part", pattern)) is None
 
 
 def test_a_text_that_is_too_long_or_has_too_many_parts_is_not_looked_into() -> None:

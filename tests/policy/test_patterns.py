@@ -17,10 +17,23 @@ def test_the_built_in_pattern_finds_deterministic_tokens() -> None:
     assert parts("to wd1." + "a2" * 30, BUILT_IN["token"]) == [(REST, "to "), ("token", "wd1." + "a2" * 30)]
 
 
-def test_the_built_in_pattern_finds_mentions() -> None:
-    assert parts("@李娜\u2005看, @bob_2", BUILT_IN["mention"]) == [
-        (REST, "@"), ("mention", "李娜"), (REST, "\u2005看, @"), ("mention", "bob_2"),
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("@李娜\u2005看", ["李娜\u2005"]), ("@John Smith\u2005看 @b", ["John Smith\u2005", "b"]),
+        ("＠🌸小美 hi, @bob_2.", ["🌸小美", "bob_2."]), ("@" + "李" * 64, ["李" * 64]), ("@ @", []), ("a@b", ["b"]),
+    ],
+)  # fmt: skip
+def test_the_built_in_pattern_finds_mentions(text: str, found: list[str]) -> None:
+    assert [part for name, part in parts(text, BUILT_IN["mention"]) or [] if name == "mention"] == found
+
+
+@pytest.mark.parametrize("pattern", ["a{65}", "a{1,65}", "(?:a{2}){1000}"])
+def test_a_pattern_repeats_nothing_too_often(pattern: str) -> None:
+    """RE2 would compare letter by letter with each of them."""
+    with pytest.raises(ValueError, match="repeats"):
+        compile_pattern("p", pattern)
+    assert compile_pattern("p", r"a{1,64}b{2,}\x{2005}")
 
 
 @pytest.mark.parametrize(
