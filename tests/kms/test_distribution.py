@@ -165,8 +165,9 @@ def test_what_was_tampered_with_or_is_of_others_is_refused_and_left(
         init_keys(other, own, [DATA], NOW, secrets.token_bytes)
         document = (other / "keyring.json").read_bytes()
     assert one.link.swap(revision, b"99", document)
-    before = one.file.document()
-    assert one.exchange() is Outcome.REFUSED and "refused" in one.distribution.problem
+    before, asked = one.file.document(), one.bench.kms.unwrapped
+    assert one.exchange() is Outcome.REFUSED and one.bench.kms.unwrapped == asked
+    assert "refused" in one.distribution.problem
     assert one.file.document() == before and one.link.read() == (b"99", document)
 
 
