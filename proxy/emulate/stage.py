@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ PUSH_PATH = "/wechat/shop"
 API = "/services/data/v61.0/sobjects/"
 SEND = "/cgi-bin/message/custom/send"
 _START_SECONDS = 30.0
+_FIRST_PORT, _PORTS = 12_000, 20_000
 
 _CONFIG = """\
 version: 1
@@ -265,13 +267,14 @@ class Stage:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    for sock in sockets:
-        sock.bind(("127.0.0.1", 0))
-    ports = [int(sock.getsockname()[1]) for sock in sockets]
-    for sock in sockets:
-        sock.close()
+    """Ports that were free a moment ago, below those that the kernel gives to whoever connects somewhere: one of these
+    could be taken before it is listened on."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            ports += [port] if port not in ports else []
     return ports
 
 

@@ -15,9 +15,10 @@ import pytest
 import uvloop
 
 from proxy.edge.upstream import UpstreamPool
+from proxy.emulate.stage import free_ports
 from proxy.refusal import Refusal
 from tests.edge.upstream_support import OK, pool, request, soon, until
-from tests.support.servers import Authority, Serve, Server, free_port, replies, silent
+from tests.support.servers import Authority, Serve, Server, replies, silent
 
 
 async def _refusal(one: UpstreamPool, seconds: float = 5.0) -> str:
@@ -116,7 +117,7 @@ async def test_plain_http_on_the_port_is_refused(authority: Authority) -> None:
 
 
 async def test_nobody_listening_is_unreachable(authority: Authority) -> None:
-    async with pool(free_port(), authority) as one:
+    async with pool(free_ports(1)[0], authority) as one:
         assert await _refusal(one) == "upstream_unreachable"
 
 

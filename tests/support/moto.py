@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from proxy.emulate.stage import free_ports
 from tests.support.processes import freeze, until
-from tests.support.servers import free_port
 
 MOTO = Path(sys.executable).parent / "moto_server"
 
@@ -20,7 +20,7 @@ class Moto:
     """Started. Stop it with `stop`."""
 
     def __init__(self, directory: Path) -> None:
-        self.port = free_port()
+        self.port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
         with (directory / "moto.log").open("ab") as log:
             self._process = subprocess.Popen([MOTO, "-H", "127.0.0.1", "-p", str(self.port)], stdout=log, stderr=log)

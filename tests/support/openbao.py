@@ -11,8 +11,9 @@ from typing import Any
 import hvac
 import requests
 
+from proxy.emulate.stage import free_ports
 from tests.support.processes import freeze, until
-from tests.support.servers import Authority, free_port
+from tests.support.servers import Authority
 
 BAO = Path(sys.executable).parent / "bao"
 # What docs/keys.md tells deployers to allow, and nothing more.
@@ -45,13 +46,13 @@ class OpenBao:
         self.directory = directory
         authority = Authority(directory)
         self.ca = Path(authority.ca_file)
-        self.port = free_port()
+        self.port = free_ports(1)[0]
         self.url = f"https://127.0.0.1:{self.port}"
         certificate, key = authority.client_files("127.0.0.1")
         (directory / "data").mkdir()
         (directory / "server.hcl").write_text(
             CONFIG.format(
-                data=directory / "data", port=self.port, cluster=free_port(), certificate=certificate, key=key
+                data=directory / "data", port=self.port, cluster=free_ports(1)[0], certificate=certificate, key=key
             )
         )
         self.secret_id = b""

@@ -173,10 +173,3 @@ def silent(peer: socket.socket, server: Server) -> None:
     """Reads and never answers."""
     while read_request(peer, server):
         pass
-
-
-def free_port() -> int:
-    """A loopback port where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
