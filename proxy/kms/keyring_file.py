@@ -10,7 +10,7 @@ from pathlib import Path
 
 from proxy.crypto.data_key import DEK_SIZE, hkdf
 from proxy.crypto.secret_bytes import SecretBytes
-from proxy.kms.keyring_format import Document, Entry, decode, encode, shared, tagged_text
+from proxy.kms.keyring_format import Document, Entry, decode, encode, noted, shared, tagged_text
 from proxy.kms.private_file import PrivateFile
 from proxy.kms.service import KeysError
 from proxy.kms.strict_json import MalformedError
@@ -71,6 +71,7 @@ class KeyringFile:
             data = self._file.read()
             before = Document(()) if data is None else self._decoded(data)
             after = edit(before)
+            after = replace(after, entries=noted(after.entries, before.entries))
             if after == before:
                 return before
             if before.tag_key is None or shared(after) != shared(before):

@@ -33,7 +33,7 @@ _OLD_MEMBERS = frozenset(
         *("created", "activated", "retired", "kek_version", "wrapped"),
     }
 )
-_MEMBERS = _OLD_MEMBERS | {"service", "uses", "bytes"}
+_MEMBERS = _OLD_MEMBERS | {"service", "uses", "bytes", "changes"}
 
 
 class KeyState(enum.Enum):
@@ -59,7 +59,7 @@ _PURPOSE = re.compile("|".join(purpose.value for purpose in Purpose))
 class Entry:
     """One DEK. Times: whole Unix seconds, None if it has not come to that. `activated` of a pending key: when it is
     to become active. `uses` and `size` (bytes): what was protected with it on this machine, or
-    more."""
+    more. `changes`: how often the rest of it was changed, on whatever machine."""
 
     slot: Slot
     wrapped: Wrapped
@@ -69,6 +69,7 @@ class Entry:
     retired: int | None = None
     uses: int = 0
     size: int = 0
+    changes: int = 0
 
     @property
     def id(self) -> bytes:
@@ -95,6 +96,19 @@ def shared(document: Document) -> tuple[object, ...]:
     """What all machines have in common: everything but the revision, the order and each machine's own counts."""
     entries = {entry.id: replace(entry, uses=0, size=0) for entry in document.entries}
     return entries, document.tag_key, document.region
+
+
+def noted(entries: tuple[Entry, ...], before: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """`entries` with each change since `before` counted in its `changes`, unless it came with a greater number."""
+    known = {entry.id: entry for entry in before}
+
+    def count(entry: Entry) -> Entry:
+        old = known.get(entry.id)
+        if old is None or entry.changes > old.changes or replace(entry, uses=old.uses, size=old.size) == old:
+            return entry
+        return replace(entry, changes=old.changes + 1)
+
+    return tuple(count(entry) for entry in entries)
 
 
 def tagged_text(document: Document) -> bytes:
@@ -128,7 +142,7 @@ def decode(data: bytes) -> tuple[Document, str]:
 
 def _members(document: Document) -> dict[str, object]:
     if document.tag_key is None:
-        drop = {"service", "uses", "bytes"}
+        drop = {"service", "uses", "bytes", "changes"}
         entries = [{k: v for k, v in _entry_members(e).items() if k not in drop} for e in document.entries]
         return {"version": OLD_FORMAT, "entries": entries}
     return {
@@ -151,6 +165,7 @@ def _entry_members(entry: Entry) -> dict[str, object]:
         "retired": entry.retired,
         "uses": entry.uses,
         "bytes": entry.size,
+        "changes": entry.changes,
         **_wrapped_members(entry.wrapped),
     }
 
@@ -193,6 +208,7 @@ def _fields(record: Record, old: bool) -> Entry:
         record.number_or_null("retired", 0, _MAX_TIME),
         0 if old else record.number("uses", 0, _MAX_COUNT),
         0 if old else record.number("bytes", 0, _MAX_COUNT),
+        0 if old else record.number("changes", 0, _MAX_COUNT),
     )
 
 

@@ -16,6 +16,9 @@ Entries = tuple[Entry, ...]
 
 # What may come of two that differ: the one that is further on in its life.
 _AGE = {state: place for place, state in enumerate(KeyState)}
+# What people order counts as more changes of a key than machines come to by themselves: another machine that retires it
+# meanwhile must not undo it.
+_ORDERED = 1 << 20
 
 
 def pending(slot: Slot, wrapped: Wrapped, now: float, at: float) -> Entry:
@@ -103,7 +106,8 @@ def disabled(entries: Entries, ids: Collection[bytes], now: float) -> Entries:
         _require_there(entry)
         if entry.state is KeyState.DISABLED:
             return entry
-        return replace(entry, state=KeyState.DISABLED, retired=entry.retired or int(now))
+        changes = entry.changes + _ORDERED
+        return replace(entry, state=KeyState.DISABLED, retired=entry.retired or int(now), changes=changes)
 
     return _each(entries, ids, change)
 
@@ -117,7 +121,8 @@ def enabled(entries: Entries, ids: Collection[bytes], now: float) -> Entries:
         _require_there(entry)
         if entry.state is not KeyState.DISABLED:
             return entry
-        used = replace(entry, activated=entry.created if entry.activated is None else entry.activated)
+        activated = entry.created if entry.activated is None else entry.activated
+        used = replace(entry, activated=activated, changes=entry.changes + _ORDERED)
         if entry.slot.purpose is Purpose.LOOKUP and entry.slot not in active:
             return replace(used, state=KeyState.ACTIVE, retired=None)
         return replace(used, state=KeyState.RETIRING, retired=entry.retired or int(now))
@@ -157,27 +162,27 @@ def counted(entries: Entries, counts: Mapping[bytes, tuple[int, int]]) -> Entrie
 
 
 def merged(mine: Document, other: Document) -> Document:
-    """What two copies of one keyring say together: every key of both, each as the newer revision has it; of the same
-    revision, the one further on in its life. What one of them has destroyed stays so. Counts are this machine's own.
+    """What two copies of one keyring say together: every key of both, each as the copy has it that changed it more
+    often; of as many changes, the one further on in its life. What one of them has destroyed stays so. Counts are this
+    machine's own.
 
-    Both machines come to the same result, but for the counts.
+    The revision of the whole says nothing of a key: another one's change must not undo what was said of this one. Both
+    machines come to the same result, but for the counts.
     """
     newer, older = (other, mine) if other.revision > mine.revision else (mine, other)
-    same = newer.revision == older.revision
     own = {entry.id: (entry.uses, entry.size) for entry in mine.entries}
     found = {entry.id: entry for entry in older.entries}
     for entry in newer.entries:
-        rival = found.get(entry.id, entry)
-        gone = rival.state is KeyState.DESTROYED and entry.state is not KeyState.DESTROYED
-        stays = gone or (same and _further(rival) > _further(entry))
-        found[entry.id] = rival if stays else entry
+        found[entry.id] = max(found.get(entry.id, entry), entry, key=_further)
     together = sorted(found.values(), key=lambda entry: (entry.created, entry.id))
     zero = {entry.id: (0, 0) for entry in together}
     return replace(newer, entries=_one_active(counted(tuple(together), zero | own)))
 
 
-def _further(entry: Entry) -> tuple[int, int, int, bytes]:
-    return _AGE[entry.state], entry.retired or 0, entry.activated or 0, entry.wrapped.sealed
+def _further(entry: Entry) -> tuple[bool, int, int, int, int, bytes]:
+    gone = entry.state is KeyState.DESTROYED
+    life = _AGE[entry.state], entry.retired or 0, entry.activated or 0
+    return gone, entry.changes, *life, entry.wrapped.sealed
 
 
 def _one_active(entries: Entries) -> Entries:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.kms import transitions
-from proxy.kms.keyring_format import Document, Entry, KeyState
+from proxy.kms.keyring_format import Document, Entry, KeyState, noted
 from proxy.kms.service import KeysError, Slot, Wrapped
 from tests.kms.conftest import DATA, FOREIGN, LOOKUP
 
@@ -114,9 +114,9 @@ def test_rewrapping_and_counting_touch_what_they_name() -> None:
     assert (counted[0].uses, counted[0].size, counted[1]) == (3, 30, entries[1])
 
 
-def test_merging_takes_the_newer_revision_and_loses_no_key() -> None:
+def test_merging_takes_what_was_changed_more_often_and_loses_no_key() -> None:
     mine = Document((key(1), key(2, FOREIGN)), 3)
-    other = Document((replace(key(1), state=RETIRING, retired=9), key(3, DATA, ACTIVE, 8, 9)), 4)
+    other = Document((replace(key(1), state=RETIRING, retired=9, changes=1), key(3, DATA, ACTIVE, 8, 9)), 4)
     for one, two in ((mine, other), (other, mine)):
         together = transitions.merged(one, two)
         assert together.revision == 4
@@ -125,6 +125,26 @@ def test_merging_takes_the_newer_revision_and_loses_no_key() -> None:
             (2, "active", 2, None),
             (3, "active", 9, None),
         ]
+
+
+@pytest.mark.parametrize("changes", [0, 1, 7])
+def test_a_disabled_key_stays_so_whatever_happened_elsewhere(changes: int) -> None:
+    """A later revision may be that of another key, and machines retire keys by themselves."""
+    (disabled,) = transitions.disabled((key(1),), [key(1).id], 22)
+    there = replace(key(1), state=RETIRING, retired=9, changes=changes)
+    for other in (there, key(1)):
+        here, elsewhere = Document((disabled,), 2), Document((other,), 9)
+        for one, two in ((here, elsewhere), (elsewhere, here)):
+            assert transitions.merged(one, two).entries[0].state is DISABLED
+    (enabled,) = transitions.enabled((disabled,), [key(1).id], 23)
+    assert transitions.merged(Document((enabled,), 3), Document((disabled,), 9)).entries[0].state is RETIRING
+
+
+def test_changes_are_counted_but_for_uses() -> None:
+    before = (key(1), key(2, FOREIGN))
+    after = (replace(before[0], state=RETIRING, retired=9), replace(before[1], uses=5, size=6), key(3))
+    assert [entry.changes for entry in noted(after, before)] == [1, 0, 0]
+    assert [entry.changes for entry in noted((replace(after[0], changes=5),), before)] == [5]
 
 
 def test_merging_keeps_destroyed_keys_destroyed_and_my_counts() -> None:
