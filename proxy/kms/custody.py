@@ -20,7 +20,7 @@ from proxy.kms.making import new_entry
 from proxy.kms.service import KeysError, Slot
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.transitions import Entries
-from proxy.ports import Entropy
+from proxy.ports import Entropy, Owner
 
 # Of a budget: what is written to the disk as used at a time, and from where on a successor is made.
 _CHUNK = 16
@@ -28,6 +28,7 @@ _SOFT = 0.75
 _LINGER = 3600.0  # seconds; no exchange takes so long
 # Successors made in one change of the file, so that it is not locked for long.
 _AT_ONCE = 50
+_GIVE_UP = 3  # owners whose key service makes none: it is the same for all, probably
 
 
 class Custodian:
@@ -148,14 +149,20 @@ class Custodian:
         return any(given >= _SOFT * limit for given, limit in zip(used, self._all(), strict=True))
 
     def _with_successors(self, entries: Entries, slots: list[Slot], now: float) -> Entries:
-        """With pending keys for `slots`; without them, and `problem` set, if the key service makes none now."""
+        """With pending keys for `slots`; without those whose key service makes none now, and `problem` set."""
         at = now + self._limits.activate_after
-        try:
-            made = [self._made(slot, now, at) for slot in slots[:_AT_ONCE]]
-        except (KeysError, KeyMismatchError) as error:
-            self.problem = str(error)
-            return entries
-        self.problem = ""
+        made: list[Entry] = []
+        failed: dict[Owner, str] = {}
+        for slot in slots:
+            if len(made) >= _AT_ONCE or len(failed) >= _GIVE_UP:
+                break
+            if slot.owner in failed:  # one tenant's closed service is no other's matter, but each call may take long
+                continue
+            try:
+                made.append(self._made(slot, now, at))
+            except (KeysError, KeyMismatchError) as error:
+                failed[slot.owner] = str(error)
+        self.problem = next(iter(failed.values()), "")
         return transitions.added(entries, made, now)
 
     def _replaced(self, entries: Entries, slot: Slot, now: float) -> Entries:

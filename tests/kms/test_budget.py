@@ -15,9 +15,10 @@ import pytest
 from proxy.kms.budget import Meter, SharedBudget
 from proxy.kms.keyring_format import KeyState
 from proxy.kms.limits import KeyLimits
-from proxy.kms.service import KeyServiceDownError
+from proxy.kms.local import LocalKms
+from proxy.kms.service import KeysError, KeyServiceDownError, Slot
 from proxy.refusal import Refusal
-from tests.kms.conftest import DATA, NOW, Bench
+from tests.kms.conftest import DATA, FOREIGN, NOW, Bench
 from tests.support.embedded import init_keys
 
 KEY = bytes(range(16))
@@ -219,3 +220,26 @@ async def test_keys_that_are_long_out_of_use_make_room(bench: Bench) -> None:
     bench.clock.move(3700.0)
     keys.keep_now()
     assert bench.budget.counts(first.id) is None and bench.budget.counts((await keys.active(*DATA)).id)
+
+
+async def test_one_tenant_s_closed_service_keeps_no_other_from_rotating(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrap = LocalKms.wrap
+
+    def closed(self: LocalKms, slot: Slot, *more: object) -> object:
+        if slot.owner == FOREIGN.owner:
+            raise KeysError("denied")
+        return wrap(self, slot, *more)  # type: ignore[arg-type]
+
+    limits = KeyLimits(rotate_after=100.0, activate_after=10.0)
+    keys = bench.open(limits)
+    bench.clock.move(200)
+    monkeypatch.setattr(LocalKms, "wrap", closed)
+    await keys.keep()
+    assert {entry.slot for entry in bench.file.read() if entry.state is KeyState.PENDING} == {DATA}
+    assert any("denied" in warning for warning in keys.warnings())
+    monkeypatch.undo()
+    bench.clock.move(5)
+    await keys.keep()
+    assert {entry.slot for entry in bench.file.read() if entry.state is KeyState.PENDING} == {DATA, FOREIGN}
