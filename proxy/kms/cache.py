@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 from proxy.crypto.data_key import DataKey, KeyMismatchError
 from proxy.kms.budget import Meter
 from proxy.kms.gate import Gate, pause
 from proxy.kms.keyring_format import Entry
 from proxy.kms.limits import KeyLimits
-from proxy.kms.service import KeysError, KeyService, KeyServiceDownError
+from proxy.kms.service import Holding, KeysError, KeyService, KeyServiceDownError
 from proxy.kms.service_set import ServiceSet
 from proxy.ports import Clock, Log, Measures
 from proxy.refusal import Refusal
@@ -26,9 +27,12 @@ _FINAL = 6  # failures: what will hardly change soon is asked for rarely
 
 class Held:
     """An entry and its DEK while it is unwrapped. `until`: monotonic seconds it may serve, -inf if it is not there.
-    `meter`: of a key that protects."""
+    `meter`: of a key that protects. `over`: it was released and takes no key any more."""
 
-    __slots__ = ("entry", "failures", "key", "meter", "mismatched", "refresh_at", "retry_at", "task", "until", "used")
+    __slots__ = (
+        *("entry", "failures", "key", "meter", "mismatched", "over"),
+        *("refresh_at", "retry_at", "task", "until", "used"),
+    )
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
@@ -36,13 +40,19 @@ class Held:
         self.until = self.refresh_at = self.retry_at = -math.inf
         self.failures = 0
         self.mismatched = False
-        self.used = False
+        self.used = self.over = False
         self.task: asyncio.Task[None] | None = None
         self.meter: Meter | None = None
 
     def drop(self) -> None:
         self.key = None
         self.until = -math.inf
+
+    def release(self) -> None:
+        """Drops the key for good. Nothing here refers to it then: no collector is needed, and none may ever come, for
+        what lives when a worker begins to serve is frozen."""
+        self.drop()
+        self.meter, self.over = None, True
 
 
 class KeyCache:
@@ -74,7 +84,9 @@ class KeyCache:
         return held.key
 
     def begin(self, held: Held) -> asyncio.Task[None] | None:
-        """The call for `held` that is under way, or a new one; None if it is too soon after a failure."""
+        """The call for `held` that is under way, or a new one; None if that failed too recently or is over."""
+        if held.over:
+            return None
         if held.task is None and held.retry_at <= self._clock.monotonic():
             held.task = asyncio.get_running_loop().create_task(self._fetch(held))
         return held.task
@@ -86,9 +98,11 @@ class KeyCache:
         self._put(held, self._made(held, dek))
 
     def adopt(self, held: Held, other: Held) -> None:
-        """Takes over what another cache had unwrapped, with its age."""
+        """Takes over what another cache had unwrapped, with its age, or a shorter one that is stated now."""
         held.key = self._handle(other.key, held) if other.key is not None else None
-        held.until, held.refresh_at, held.used = other.until, other.refresh_at, other.used
+        until, refresh_at = self._times(held)
+        held.until, held.refresh_at = min(other.until, until), min(other.refresh_at, refresh_at)
+        held.used = other.used
 
     def tend(self, held: Held, *, wanted: bool) -> None:
         """Drops what is too old, and asks again in the background for what is used, or `wanted`, and half as old."""
@@ -112,9 +126,20 @@ class KeyCache:
         """Key services that do not answer."""
         return [name for name, gate in self._gates.items() if gate.down]
 
+    async def refresh_services(self) -> None:
+        """Lets go of KEKs in this process that were destroyed by another, without waiting for the next call."""
+        for service in self._services:
+            if isinstance(service, Holding) and service.stale():
+                with suppress(KeyServiceDownError):
+                    await self._gate(service).call(service.refresh)
+
     def close(self) -> None:
+        """Ends the threads and lets go of KEKs."""
         for gate in self._gates.values():
             gate.close()
+        for service in self._services:
+            if isinstance(service, Holding):
+                service.forget()
 
     async def _fetch(self, held: Held) -> None:
         entry, outcome = held.entry, "ok"
@@ -153,11 +178,17 @@ class KeyCache:
         return key.metered(held.meter.spend) if held.meter else key
 
     def _put(self, held: Held, key: DataKey) -> None:
-        now, age = self._clock.monotonic(), self.age(held)
-        held.key, held.until = key, now + age
-        # Workers that unwrapped together should not all ask again together.
-        held.refresh_at = now + age * (0.5 + 0.1 * self._chance())
+        if held.over:  # taken out of use while it was unwrapped
+            return
+        held.key = key
+        held.until, held.refresh_at = self._times(held)
         held.failures, held.retry_at, held.mismatched, held.used = 0, -math.inf, False, False
+
+    def _times(self, held: Held) -> tuple[float, float]:
+        """Until when a key serves that is unwrapped now, and when it is asked for again."""
+        now, age = self._clock.monotonic(), self.age(held)
+        # Workers that unwrapped together should not all ask again together.
+        return now + age, now + age * (0.5 + 0.1 * self._chance())
 
     def _alarm(self, entry: Entry) -> None:
         if self.measures:

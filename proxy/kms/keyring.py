@@ -61,7 +61,7 @@ class Keyring:
         self._relief: dict[Slot, asyncio.Task[bool]] = {}
         self._disk: ThreadPoolExecutor | None = None
         self._keep_at, self._keep_failures = -math.inf, 0
-        self.problem = ""
+        self.problem, self._over = "", False
         self._changes = budget.changes if budget else 0
         self._stamp: tuple[int, ...] | None = None
         self._document = Document(())
@@ -218,6 +218,7 @@ class Keyring:
     async def tick(self, *, keep: bool = False) -> None:
         """Once every `refresh` seconds. `keep`: active keys are kept at hand even if nobody uses them."""
         await self._follow()
+        await self._cache.refresh_services()
         if self._clock.now() >= self._next_due:
             self._arrange()
         soon = self._clock.now() + 2 * self._limits.activate_after
@@ -302,6 +303,8 @@ class Keyring:
             self._look = None
 
     def _take_up(self, document: Document) -> None:
+        if self._over:
+            return
         # The file counts, even if somebody put an older one in its place; readings come in the order they were made in.
         if document.revision < self._document.revision:
             self._write(40, "keyring_older")
@@ -310,6 +313,9 @@ class Keyring:
 
     def _arrange(self) -> None:
         found = arranged(self._document.entries, self._clock.now(), self._held, self._metered)
+        for name, held in self._held.items():
+            if found.by_id.get(name) is not held:
+                held.release()
         self._held, self._by_slot, self._previous = found.by_id, found.by_slot, found.replaced
         self._ids, self._next_due = found.ids, found.next_due
         self._ready = {slot: held for slot, held in self._ready.items() if self._by_slot.get(Slot(*slot)) is held}
@@ -351,7 +357,10 @@ class Keyring:
         return [age_of(entry, self._limits, self._budget, now) for entry in there]
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Ends the threads and gives up every key; who has one goes on with it."""
+        self._over = True
+        for held in self._held.values():
+            held.release()
         self._cache.close()
         if self._disk:
             self._disk.shutdown(wait=False, cancel_futures=True)

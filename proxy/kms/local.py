@@ -30,11 +30,15 @@ class LocalKms:
         self._unlock = UnlockKey(unlock) if isinstance(unlock, bytes) else unlock
         self._file = KekFile(state)
         self._entropy = entropy
-        self._keks: dict[tuple[Owner, int], Xaes256Gcm] = {}
-        self._read_at: tuple[int, ...] | None = None
+        # The stamp of the file and what it held, in one: several threads read and let go.
+        self._known: tuple[tuple[int, ...] | None, dict[tuple[Owner, int], Xaes256Gcm]] = (None, {})
 
     def __repr__(self) -> str:
         return f"LocalKms({self._file.path})"
+
+    @property
+    def _keks(self) -> dict[tuple[Owner, int], Xaes256Gcm]:
+        return self._known[1]
 
     @property
     def tag_key(self) -> bytes:
@@ -106,17 +110,33 @@ class LocalKms:
         """See KeyService. Reads the file anew."""
         self._read()
 
+    def stale(self) -> bool:
+        """See Holding."""
+        read_at, _ = self._known
+        return read_at is not None and self._file.stamp() != read_at
+
+    def refresh(self) -> None:
+        """See Holding. A file that cannot be read says nothing for any KEK: none is kept."""
+        try:
+            self._refresh()
+        except KeysError:
+            self.forget()
+
+    def forget(self) -> None:
+        """See Holding."""
+        self._known = (None, {})
+
     def _refresh(self) -> None:
         """Takes up what another process made or destroyed since the file was read."""
-        if self._read_at is None or self._file.stamp() != self._read_at:
+        read_at, _ = self._known
+        if read_at is None or self._file.stamp() != read_at:
             self._read()
 
     def _read(self) -> Keks:
         """Opens every KEK in the file; what the file holds."""
         read_at = self._file.stamp()  # before the content: a change in between is then seen the next time
         keks = self._file.read()
-        self._keks = self._opened(keks)
-        self._read_at = read_at
+        self._known = (read_at, self._opened(keks))
         return keks
 
     def _add(self, owner: Owner, keks: Keks, kek: SecretBytes | None = None) -> None:

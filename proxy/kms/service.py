@@ -118,6 +118,23 @@ class KeyService(Protocol):
 
 
 @runtime_checkable
+class Holding(Protocol):
+    """A key service that holds opened KEKs in this process."""
+
+    def stale(self) -> bool:
+        """Whether it holds KEKs from before a change. Asks nobody but the file system, and does not block."""
+        ...
+
+    def refresh(self) -> None:
+        """Lets go of KEKs that were destroyed since they were opened. Blocks."""
+        ...
+
+    def forget(self) -> None:
+        """Lets go of every KEK; the next call opens what it needs. Does not block."""
+        ...
+
+
+@runtime_checkable
 class Importing(Protocol):
     """A key service that also takes a KEK which a tenant brings."""
 

@@ -81,6 +81,7 @@ class Supervisor:
         self.workers: dict[int, WorkerRecord] = {}
         self.spawning: set[asyncio.Task[None]] = set()
         self.past = empty()  # what dead workers counted
+        self.outgoing: list[Keyring] = []  # replaced, and not closed yet
         self.restarts = self.quick_deaths = 0
         self.reload_problem = self.reload_cause = ""
         self.draining = False
@@ -156,6 +157,7 @@ class Supervisor:
             close_all_but(self.inherited | {line.fileno()} | {sock.fileno() for sock in own.values()})
             log = StructuredLog(to_stderr, worker=slot)
             try:
+                self.close_outgoing()
                 run_worker(slot, self.loaded, self.deliveries, self.budget, own, line, log)
                 code = 0
             except BaseException as error:  # noqa: BLE001 - the process ends here, whatever it was
@@ -272,7 +274,8 @@ class Supervisor:
             return self.keep_old(f"internal fault {type(error).__name__}")
         loaded.generation = self.loaded.generation + 1
         # Its threads may be at work for a moment more.
-        asyncio.get_running_loop().call_later(_STUCK_AFTER, self.loaded.keys.close)
+        self.outgoing.append(self.loaded.keys)
+        asyncio.get_running_loop().call_later(_STUCK_AFTER, self.close_outgoing, 1)
         self.loaded, self.reload_problem = loaded, ""
         self.count("reloads", "ok")
         for record in self.workers.values():
@@ -281,6 +284,12 @@ class Supervisor:
                 record.channel.send(self.order())
         self.log.write(20, "reloaded", revision=settings.digest)
         return True
+
+    def close_outgoing(self, amount: int | None = None) -> None:
+        """Closes the keyrings that were replaced: the `amount` oldest, or all."""
+        closing, self.outgoing = self.outgoing[:amount], self.outgoing[amount or len(self.outgoing) :]
+        for keys in closing:
+            keys.close()
 
     def order(self) -> Message:
         """Tells a worker to take up what was checked here."""

@@ -190,6 +190,7 @@ def run_worker(
     async def main() -> None:
         own = budget.reopened()
         fresh = replace(loaded, keys=open_keys(loaded.settings, own, loaded.keys))
+        loaded.keys.close()  # the supervisor's, as it was: nobody here would tell it what must not be used any more
         await Worker(slot, fresh, deliveries, own, log).run(sockets, line)
 
     uvloop.run(main())

@@ -131,7 +131,7 @@ class Bench:
     """Keyrings on one state directory, each as a process would have it, on one key service that counts."""
 
     def __init__(self, state: Path, unlock: bytes, clock: Clock, budget: SharedBudget) -> None:
-        self.state, self.clock, self.budget = state, clock, budget
+        self.state, self.unlock, self.clock, self.budget = state, unlock, clock, budget
         self.kms = Counting(LocalKms(state, unlock, secrets.token_bytes))
         self.services = ServiceSet(cast(KeyService, self.kms))
         self.file = keyring_file_of(self.services, state, secrets.token_bytes)

@@ -213,6 +213,26 @@ async def test_the_circuit_opens_after_three_failures_and_lets_one_try_at_a_time
     gate.close()
 
 
+async def test_a_shorter_age_counts_for_what_is_taken_over_a_longer_one_does_not(bench: Bench) -> None:
+    first = bench.open(LIMITS)
+    await first.active(*DATA)
+    bench.services._brought["acme"] = 20.0
+    second = bench.open(LIMITS, before=first)
+    for _ in range(2):
+        await second.active(*DATA)
+    bench.clock.move(15.0)
+    await second.tick()
+    await second.quiet()
+    assert bench.kms.unwrapped == 1  # asked again ahead of time
+    del bench.services._brought["acme"]
+    third = bench.open(LIMITS, before=second)
+    bench.kms.error = KeyServiceDownError("down")
+    bench.clock.move(19.0)
+    assert not await refused(third)
+    bench.clock.move(2.0)
+    assert await refused(third)
+
+
 async def test_an_answer_that_is_no_closes_the_circuit(bench: Bench) -> None:
     gate = Gate(bench.services.default, bench.clock.monotonic, lambda: 1.0)
     entry = bench.only(DATA)

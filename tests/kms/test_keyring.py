@@ -1,9 +1,12 @@
 """The keyring in use: who gets which key, what never opens, how changes of the file are taken up."""
 
 import asyncio
+import gc
 import math
 import secrets
-from collections.abc import Coroutine
+import weakref
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -335,3 +338,64 @@ async def test_an_older_file_put_back_counts_and_is_told(bench: Bench, unlock: b
     await keys.tick()
     assert (await keys.active(*DATA)).id == first and await keys.by_id(ACME, new.id) is None
     assert ("keyring_older", "") in heard.lines
+
+
+@pytest.mark.parametrize("becomes", [KeyState.DISABLED, KeyState.DESTROYED])
+@pytest.mark.parametrize("slot", [DATA, LOOKUP])
+async def test_a_key_taken_out_of_use_leaves_memory_without_the_collector(
+    bench: Bench, becomes: KeyState, slot: Slot
+) -> None:
+    keys = bench.open()
+    key = weakref.ref(await keys.active(*slot))
+    change = transitions.disabled if becomes is KeyState.DISABLED else transitions.destroyed
+    bench.change(lambda entries: change(entries, [bench.only(slot).id], NOW))
+    with frozen():
+        await keys.tick()
+        assert key() is None
+
+
+async def test_a_key_unwrapped_after_it_was_taken_out_of_use_is_not_kept(bench: Bench) -> None:
+    keys = bench.open()
+    mine = bench.only(DATA)
+    held = keys._held[ACME, mine.id]
+    bench.kms.answers.clear()
+    asked = asyncio.get_running_loop().create_task(keys.by_id(ACME, mine.id))
+    while not bench.kms.unwrapped:
+        await asyncio.sleep(0.001)
+    bench.change(lambda entries: transitions.destroyed(entries, [mine.id], NOW))
+    await keys.tick()
+    bench.kms.answers.set()
+    with pytest.raises(Refusal, match="key_unavailable"):
+        await asked
+    assert held.key is None
+
+
+async def test_a_closed_keyring_holds_no_key_and_opens_none(bench: Bench) -> None:
+    before = bench.open()
+    key = weakref.ref(in_use := await before.active(*DATA))
+    after = bench.open(before=before)
+    with frozen():
+        before.close()
+        assert in_use.seal(bytes(24), b"words", b"")  # an exchange that has it goes on with it
+        del in_use
+        assert key() is None
+    with pytest.raises(Refusal, match="key_unavailable"):
+        await before.active(*DATA)
+    assert (await after.active(*DATA)).id == bench.only(DATA).id and bench.kms.unwrapped == 0
+    mine = bench.made(DATA, NOW + 60)
+    bench.change(lambda entries: (*entries, mine))
+    before._take_up(bench.file.document())  # a reading that was under way
+    assert (ACME, mine.id) not in before._held
+    assert all(held.key is None for held in before._held.values())
+
+
+@contextmanager
+def frozen() -> Iterator[None]:
+    """As in a worker that serves: what is there now the collector never looks at."""
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()

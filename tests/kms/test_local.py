@@ -276,3 +276,23 @@ def test_the_document_suffices_to_open_a_wrapped_dek(kms: LocalKms, state: Path,
     kek = xaes_open(seal, base64.b64decode(row["sealed"]), "wxgate/1 kek", "acme", "in", "1")
     names = ("wxgate/1 wrapped dek", "acme", "in", wrapped.key_id.hex(), "data", "follower")
     assert xaes_open(kek, wrapped.sealed, *names) == dek
+
+
+def test_keks_that_another_process_destroyed_are_let_go(kms: LocalKms, state: Path, unlock: bytes) -> None:
+    other = LocalKms(state, unlock, secrets.token_bytes)
+    assert not other.stale()  # it holds none
+    other.check()
+    assert not other.stale() and {owner for owner, _ in other._keks} == {ACME, OTHER}
+    kms.destroy_kek(ACME)
+    assert other.stale()
+    other.refresh()
+    assert not other.stale() and {owner for owner, _ in other._keks} == {OTHER}
+
+
+def test_of_a_file_that_cannot_be_read_no_kek_is_kept(kms: LocalKms, state: Path) -> None:
+    _, wrapped = new(kms)
+    rewrite(state, b"{}")
+    kms.refresh()
+    assert not kms._keks and not kms.stale()
+    with pytest.raises(KeysError, match="damaged"):
+        kms.unwrap(DATA, wrapped)

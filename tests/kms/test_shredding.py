@@ -12,7 +12,8 @@ from proxy.crypto.data_key import Purpose
 from proxy.kms import transitions
 from proxy.kms.keyring_file import FILE, KeyringFile
 from proxy.kms.keyring_format import KeyState
-from proxy.kms.keystore import keyring_file_of
+from proxy.kms.keystore import keyring_file_of, open_keyring_in_use
+from proxy.kms.limits import KeyLimits
 from proxy.kms.local import LocalKms
 from proxy.kms.making import make_missing, rotate
 from proxy.kms.receipt import Receipt, ReceiptError, verified
@@ -22,7 +23,7 @@ from proxy.kms.service import Destroyed, KeysError, KeyServiceDownError, Slot
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.shredding import shred, signing_key, to_shred
 from proxy.ports import Owner
-from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, NOW, OTHER
+from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, NOW, OTHER, Bench
 
 RANDOM = secrets.token_bytes
 ABROAD = Owner("acme", "jp")
@@ -183,3 +184,14 @@ def test_states_that_are_disabled_are_shredded_too(file: KeyringFile, services: 
     ids = {entry.id for entry in file.read() if entry.slot.owner == ACME}
     file.change(lambda entries: transitions.disabled(entries, ids, NOW))
     assert set(shred(file, services, ACME, NOW).key_ids) == ids
+
+
+async def test_a_running_process_lets_go_of_the_kek(bench: Bench) -> None:
+    running = LocalKms(bench.state, bench.unlock, RANDOM)
+    keys = open_keyring_in_use(ServiceSet(running), bench.state, KeyLimits(), bench.budget, bench.clock, RANDOM)
+    await keys.active(*DATA)
+    shred(bench.file, bench.services, ACME, NOW)
+    await keys.tick()
+    assert {owner for owner, _ in running._keks} & {ACME, OTHER} == {OTHER}
+    keys.close()
+    assert not running._keks
