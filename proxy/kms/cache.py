@@ -84,7 +84,7 @@ class KeyCache:
         return held.key
 
     def begin(self, held: Held) -> asyncio.Task[None] | None:
-        """The call for `held` that is under way, or a new one; None if that failed too recently or is over."""
+        """The call for `held` that is under way, or a new one; None too soon after a failure, and of what is over."""
         if held.over:
             return None
         if held.task is None and held.retry_at <= self._clock.monotonic():

@@ -213,24 +213,33 @@ async def test_the_circuit_opens_after_three_failures_and_lets_one_try_at_a_time
     gate.close()
 
 
-async def test_a_shorter_age_counts_for_what_is_taken_over_a_longer_one_does_not(bench: Bench) -> None:
+async def test_a_shorter_age_counts_for_what_is_taken_over(bench: Bench) -> None:
     first = bench.open(LIMITS)
     await first.active(*DATA)
     bench.services._brought["acme"] = 20.0
     second = bench.open(LIMITS, before=first)
     for _ in range(2):
         await second.active(*DATA)
+    bench.kms.error = KeyServiceDownError("down")
     bench.clock.move(15.0)
     await second.tick()
     await second.quiet()
-    assert bench.kms.unwrapped == 1  # asked again ahead of time
+    assert bench.kms.unwrapped == 1 and not await refused(second)  # asked again ahead of time
+    bench.clock.move(6.0)
+    assert await refused(second)
+
+
+async def test_a_longer_age_does_not_count_for_what_is_taken_over(bench: Bench) -> None:
+    bench.services._brought["acme"] = 20.0
+    first = bench.open(LIMITS)
+    await first.active(*DATA)
     del bench.services._brought["acme"]
-    third = bench.open(LIMITS, before=second)
+    second = bench.open(LIMITS, before=first)
     bench.kms.error = KeyServiceDownError("down")
     bench.clock.move(19.0)
-    assert not await refused(third)
+    assert not await refused(second)
     bench.clock.move(2.0)
-    assert await refused(third)
+    assert await refused(second)
 
 
 async def test_an_answer_that_is_no_closes_the_circuit(bench: Bench) -> None:
