@@ -1,15 +1,18 @@
 """Whether what lies on a block device is encrypted by the kernel (dm-crypt), read from sysfs. Linux.
 
 Sources: Documentation/ABI/testing/sysfs-block and sysfs-block-dm of the kernel. cryptsetup gives every mapping it makes
-a uuid that begins with CRYPT- (CRYPT-LUKS2-..., CRYPT-PLAIN-...), which the kernel shows as dm/uuid.
+a uuid that begins with CRYPT- and its type (CRYPT-LUKS2-..., CRYPT-PLAIN-...), which the kernel shows as dm/uuid. Its
+types INTEGRITY and VERITY check what lies there and encrypt nothing; SUBDEV is a part of another mapping.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+_ENCRYPTING = re.compile(r"CRYPT-(LUKS1|LUKS2|PLAIN|LOOPAES|TCRYPT|BITLK|FVAULT2)-", re.ASCII)
 _DEEPEST = 16  # devices under devices; a loop in a broken tree must end
 
 
@@ -49,7 +52,7 @@ def _is_encrypted(directory: Path, depth: int) -> bool:
     if depth == 0:
         return False
     uuid = directory / "dm" / "uuid"
-    if uuid.is_file() and uuid.read_text().startswith("CRYPT-"):
+    if uuid.is_file() and _ENCRYPTING.match(uuid.read_text()):
         return True
     if (directory / "partition").is_file():  # the disk's directory holds those of its partitions
         return _is_encrypted(directory.parent, depth - 1)

@@ -43,13 +43,34 @@ def test_a_plain_disk_and_its_partition_are_not(sysfs: Sysfs) -> None:
     assert not encrypted(disk, sysfs.root) and not encrypted(part, sysfs.root)
 
 
-@pytest.mark.parametrize("uuid", [LUKS, "CRYPT-LUKS1-x", "CRYPT-PLAIN-swap"])
+@pytest.mark.parametrize(
+    "uuid",
+    [
+        LUKS,
+        "CRYPT-LUKS1-x",
+        "CRYPT-PLAIN-swap",
+        *(f"CRYPT-{kind}-x" for kind in ("LOOPAES", "TCRYPT", "BITLK", "FVAULT2")),
+    ],
+)
 def test_a_dm_crypt_mapping_is(sysfs: Sysfs, uuid: str) -> None:
     sysfs.add("sda", 0)
     assert encrypted(sysfs.add("dm-0", 1, uuid=uuid, on=("sda",)), sysfs.root)
 
 
-@pytest.mark.parametrize("uuid", ["LVM-abc", "mpath-CRYPT-x", "crypt-x", "SUBDEV-CRYPT-LUKS2-x", "X"])
+@pytest.mark.parametrize(
+    "uuid",
+    [
+        "LVM-abc",
+        "mpath-CRYPT-x",
+        "crypt-x",
+        "SUBDEV-CRYPT-LUKS2-x",
+        "X",
+        "CRYPT-INTEGRITY-x",
+        "CRYPT-VERITY-x",
+        "CRYPT-SUBDEV-x",
+        "CRYPT-LUKS2",
+    ],
+)
 def test_another_mapping_is_not(sysfs: Sysfs, uuid: str) -> None:
     sysfs.add("sda", 0)
     assert not encrypted(sysfs.add("dm-0", 1, uuid=uuid, on=("sda",)), sysfs.root)
@@ -61,6 +82,14 @@ def test_a_volume_on_luks_is_and_so_is_a_partition_of_it(sysfs: Sysfs) -> None:
     sysfs.add("dm-0", 2, uuid=LUKS, on=("sda/sda1",))
     assert encrypted(sysfs.add("dm-1", 3, uuid="LVM-x", on=("dm-0",)), sysfs.root)
     assert encrypted(sysfs.add("dm-1p1", 4, parent="dm-1"), sysfs.root)
+
+
+def test_integrity_alone_is_not_and_on_luks_is(sysfs: Sysfs) -> None:
+    sysfs.add("sda", 0)
+    sysfs.add("dm-0", 1, uuid="CRYPT-INTEGRITY-x", on=("sda",))
+    assert not encrypted(sysfs.add("dm-1", 2, uuid="CRYPT-VERITY-x", on=("dm-0",)), sysfs.root)
+    sysfs.add("dm-2", 3, uuid=LUKS, on=("sda",))
+    assert encrypted(sysfs.add("dm-3", 4, uuid="CRYPT-INTEGRITY-x", on=("dm-2",)), sysfs.root)
 
 
 def test_every_disk_of_an_array_counts(sysfs: Sysfs) -> None:
