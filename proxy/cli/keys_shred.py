@@ -31,10 +31,14 @@ A backup of kek.json made before today still opens these keys with the unlock ke
 @click.option("--tenant", required=True, help="Whose data.")
 @click.option("--region", help="Only in this region.")
 @click.option("--receipt", "receipts", type=click.Path(path_type=Path, file_okay=False), help="Directory for receipts.")
+@click.option("--kek-is-gone", is_flag=True, help="Go on though no key opens: the KEK was destroyed or lost before.")
 @YES
 @explained
-def shred_command(config: Path, tenant: str, region: str | None, receipts: Path | None, yes: bool) -> None:
-    """Destroy a tenant's KEK in the key service, then its keys, and print a signed receipt for each region.
+def shred_command(
+    config: Path, tenant: str, region: str | None, receipts: Path | None, kek_is_gone: bool, yes: bool
+) -> None:
+    """Destroy a tenant's KEK in every key service that opens for it, then its keys, and print a signed receipt for each
+    region.
 
     Take the tenant's routes out of gateway.yaml first: the gateway refuses their messages from now on. Running workers
     forget the keys within seconds (see docs/keys.md).
@@ -46,13 +50,13 @@ def shred_command(config: Path, tenant: str, region: str | None, receipts: Path 
     regions = f" in {', '.join(owner.region for owner in owners)}"
     ask_twice(_WARNING.format(tenant=tenant, regions=regions, keys=keys), tenant, yes=yes)
     for owner in owners:
-        _shred(desk, owner, receipts)
+        _shred(desk, owner, receipts, kek_is_gone=kek_is_gone)
 
 
-def _shred(desk: Desk, owner: Owner, receipts: Path | None) -> None:
+def _shred(desk: Desk, owner: Owner, receipts: Path | None, *, kek_is_gone: bool) -> None:
     signer = signing_key(desk.file)  # before anything is destroyed: without a key there would be no receipt
     with desk.on_record("shred", f"{owner.tenant}/{owner.region}") as concerned:
-        receipt = shred(desk.file, desk.services, owner, time.time())
+        receipt = shred(desk.file, desk.services, owner, time.time(), kek_is_gone=kek_is_gone)
         concerned(receipt.key_ids)
     text = receipt.signed(signer).decode()
     click.echo(text, nl=False)
@@ -61,7 +65,9 @@ def _shred(desk: Desk, owner: Owner, receipts: Path | None) -> None:
         (receipts / f"shredded-{owner.tenant}-{owner.region}-{receipt.at}.json").write_text(text)
     if receipt.destroyed.effective is not None:
         click.echo(f"The key service destroys the KEK on {date(receipt.destroyed.effective)}.", err=True)
-    if "kek.json" in receipt.destroyed.operation:
+    if not receipt.destroyed.found:
+        click.echo("No key service has such a KEK: none was destroyed, and the receipt says so.", err=True)
+    if "from kek.json" in receipt.destroyed.operation:
         click.echo(_REMINDER, err=True)
 
 
@@ -93,10 +99,11 @@ def receipt_verify_command(file: BinaryIO, key: str) -> None:
 
 def _lines(receipt: Receipt) -> list[str]:
     effective = receipt.destroyed.effective
+    when = "at once" if effective is None else date(effective)
     return [
         "genuine: signed by the gateway with this key",
         f"shredded   {receipt.owner.tenant}/{receipt.owner.region} at {date(receipt.at)}",
         f"service    {receipt.service}: {receipt.destroyed.operation}",
-        f"effective  {date(effective) if effective is not None else 'at once'}",
+        f"effective  {when if receipt.destroyed.found else 'no: there was no KEK to destroy'}",
         *(f"key        {key_id.hex()}" for key_id in receipt.key_ids),
     ]

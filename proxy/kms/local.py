@@ -13,7 +13,7 @@ from proxy.crypto.data_key import hkdf, key_id_of
 from proxy.crypto.secret_bytes import SecretBytes
 from proxy.crypto.xaes import KEY_SIZE, NONCE_SIZE, Xaes256Gcm
 from proxy.kms.kek_file import FILE, KekFile, Keks, Row
-from proxy.kms.service import Destroyed, KeysError, Slot, Wrapped, context
+from proxy.kms.service import NO_KEK, Destroyed, KeysError, Slot, Wrapped, context
 from proxy.kms.unlock import Stretching, Unlock, UnlockKey
 from proxy.ports import Entropy, Owner
 
@@ -99,7 +99,7 @@ class LocalKms:
             keks = self._read()
             versions = [row.version for row in keks.rows if row.owner == owner]
             if not versions:
-                self._require(owner, 0)
+                return Destroyed(f"{NO_KEK} of {owner.tenant}/{owner.region} in {FILE}")
             rows = [replace(row, sealed=b"") if row.owner == owner else row for row in keks.rows]
             self._file.replace(Keks(keks.stretching, rows))
             self._read()

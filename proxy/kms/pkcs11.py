@@ -17,7 +17,7 @@ from proxy.crypto.associated_data import items
 from proxy.crypto.data_key import DEK_SIZE, key_id_of
 from proxy.crypto.secret_bytes import SecretBytes
 from proxy.kms.pkcs11_session import AbsentError, RefusedError, TokenSession
-from proxy.kms.service import Destroyed, KeysError, Slot, Wrapped, context
+from proxy.kms.service import NO_KEK, Destroyed, KeysError, Slot, Wrapped, context
 from proxy.kms.service_settings import Pkcs11Settings
 from proxy.ports import Entropy, Owner
 
@@ -116,7 +116,7 @@ class Pkcs11Kms:
         try:
             versions = self._token.use(lambda session: _destroy(session, owner))
         except AbsentError:
-            return Destroyed(f"found no KEK of {owner.tenant}/{owner.region} in {self._token}")
+            return Destroyed(f"{NO_KEK} of {owner.tenant}/{owner.region} in {self._token}")
         return Destroyed(f"destroyed {', '.join(_label(owner, version) for version in versions)} in {self._token}")
 
     def check(self) -> None:

@@ -25,7 +25,7 @@ MAX_BYTES = 16 * 1024 * 1024
 _KEY = re.compile(r"[A-Za-z0-9+/]{43}=", re.ASCII)
 _SIGNATURE = re.compile(r"[A-Za-z0-9+/]{86}==", re.ASCII)
 _KEY_ID = re.compile(r"([0-9a-f]{32}){1,2}", re.ASCII)
-_TEXT = re.compile(r"[ -~]{1,1024}", re.ASCII)
+_TEXT = re.compile(r"[ -~]{1,65536}", re.ASCII)
 _MAX_TIME = 253_402_300_799
 _MEMBERS = frozenset(
     {"version", "kind", "tenant", "region", "at", "service", "operation", "effective", "key_ids", "public_key"}

@@ -56,13 +56,22 @@ class Wrapped:
     sealed: bytes = field(repr=False)
 
 
+# How an `operation` begins if there was nothing to destroy; docs/spec/receipt.md.
+NO_KEK = "found no KEK"
+
+
 @dataclass(frozen=True, slots=True)
 class Destroyed:
-    """A KEK that is gone for good. `operation`: what the key service did, for the receipt. `effective`: Unix seconds
-    when it takes effect if that is later than now."""
+    """A KEK that is gone for good. `operation`: what the key service did, for the receipt; NO_KEK and more if it has no
+    such KEK. `effective`: Unix seconds when it takes effect if that is later than now."""
 
     operation: str
     effective: int | None = None
+
+    @property
+    def found(self) -> bool:
+        """Whether there was a KEK to destroy."""
+        return not self.operation.startswith(NO_KEK)
 
 
 def context(slot: Slot, key_id: bytes) -> bytes:
@@ -106,7 +115,7 @@ class KeyService(Protocol):
 
     def destroy_kek(self, owner: Owner) -> Destroyed:
         """Destroys every version of the KEK of `owner`: nothing wrapped under them opens again. Called again it says
-        so once more."""
+        so once more, or that there is none."""
         ...
 
     def check(self) -> None:

@@ -45,14 +45,20 @@ class ServiceSet:
 
     def opener(self, slot: Slot, wrapped: Wrapped) -> KeyService:
         """The service that opens `wrapped`. KeysError if it is not configured, or is another tenant's."""
-        owners = {**self._others, self.default.name: self.default, self.of(slot.owner).name: self.of(slot.owner)}
-        service = owners.get(wrapped.service)
+        service = self._openers(slot.owner).get(wrapped.service)
         if service is None:
             raise KeysError(
                 f'data key {wrapped.key_id.hex()} ({slot}): its key service "{wrapped.service}" is not configured for '
                 "this owner; name it under `former` in gateway.yaml until `wxgate keys rewrap` is done"
             )
         return service
+
+    def _openers(self, owner: Owner) -> dict[str, KeyService]:
+        """By name, those that may be shown what is wrapped for `owner`; the one that wraps for it comes last."""
+        own = self.of(owner)
+        others = {**self._others, self.default.name: self.default}
+        others.pop(own.name, None)
+        return {**others, own.name: own}
 
     def brings(self, owner: Owner) -> bool:
         """Whether `owner` brings its own KEK: new versions of it are not the gateway's to make."""
@@ -103,8 +109,17 @@ class ServiceSet:
         return now.wrap(slot, then.unwrap(slot, wrapped), wrapped.key_id)
 
     def destroy_kek(self, owner: Owner) -> Destroyed:
-        """See KeyService. A KEK that a former service has stays there: move the keyring first, and destroy it there."""
-        return self.of(owner).destroy_kek(owner)
+        """See KeyService: in every service that opens for `owner`, or a backup from before a move would open in one.
+
+        The one in use comes last: as long as another cannot be reached, the keyring opens and nothing is half done.
+        """
+        done = {name: service.destroy_kek(owner) for name, service in self._openers(owner).items()}
+        if len(done) == 1:
+            return done.popitem()[1]
+        # Those that had one first: the whole begins with NO_KEK only if none had.
+        parts = sorted(done.items(), key=lambda part: not part[1].found)
+        dates = [each.effective for each in done.values() if each.effective is not None]
+        return Destroyed("; ".join(f"{each.operation} ({name})" for name, each in parts), max(dates, default=None))
 
     def check(self) -> None:
         """See KeyService: all services."""

@@ -1,4 +1,5 @@
-"""Making a tenant's data unreadable for good: its KEK is destroyed in the key service, then the keyring's rows.
+"""Making a tenant's data unreadable for good: its KEK is destroyed in every key service that opens for it, then the
+keyring's rows.
 
 Without the KEK no copy of the keyring opens. Interrupted and called again it finishes what is left, and the receipt
 names every key that was ever under the KEK and stands in the keyring.
@@ -8,11 +9,12 @@ from __future__ import annotations
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from proxy.crypto.data_key import DataKey, KeyMismatchError
 from proxy.kms import transitions
 from proxy.kms.keyring_file import KeyringFile
-from proxy.kms.keyring_format import Document, KeyState
+from proxy.kms.keyring_format import Document, Entry, KeyState
 from proxy.kms.receipt import Receipt
-from proxy.kms.service import GATEWAY_TENANT, KeysError
+from proxy.kms.service import GATEWAY_TENANT, KeysError, KeyServiceDownError
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.transitions import Entries
 from proxy.ports import Owner
@@ -36,20 +38,23 @@ def to_shred(document: Document, tenant: str, region: str | None) -> list[Owner]
     return found
 
 
-def shred(file: KeyringFile, services: ServiceSet, owner: Owner, now: float) -> Receipt:
-    """Destroys the KEK of `owner`, then its rows; what was done. `now`: Unix seconds.
+def shred(file: KeyringFile, services: ServiceSet, owner: Owner, now: float, *, kek_is_gone: bool = False) -> Receipt:
+    """Destroys the KEK of `owner` wherever it may be, then its rows; what was done. `now`: Unix seconds.
 
-    Nothing is changed if a key of the owner is still wrapped by another service than the one gateway.yaml names for it:
-    destroying here would leave it open there. Raises KeysError, KeyMismatchError.
+    Nothing is changed if a key of the owner is still wrapped by another service than the one gateway.yaml names for it,
+    or if none of its keys opens: the KEK would be somewhere else, and stay there. `kek_is_gone`: go on all the same,
+    because it was destroyed or lost before. Raises KeysError, KeyMismatchError; the rows stay until every KEK is gone.
     """
     service = services.of(owner)
-    entries = [entry for entry in file.read() if entry.slot.owner == owner]
-    elsewhere = {entry.wrapped.service for entry in entries if entry.state is not KeyState.DESTROYED} - {service.name}
+    living = [e for e in file.read() if e.slot.owner == owner and e.state is not KeyState.DESTROYED]
+    elsewhere = {entry.wrapped.service for entry in living} - {service.name}
     if elsewhere:
         raise KeysError(
             f'keys of {owner.tenant}/{owner.region} are still with service "{min(elsewhere)}": move them with `wxgate '
-            f"keys rewrap --to-service {service.name}`, destroy their KEK there, and shred then"
+            f"keys rewrap --to-service {service.name}` and shred then, with that service still under `former`"
         )
+    if living and not kek_is_gone:
+        _require_opens(services, owner, living)
     destroyed = services.destroy_kek(owner)
 
     def edit(entries: Entries) -> Entries:
@@ -59,3 +64,21 @@ def shred(file: KeyringFile, services: ServiceSet, owner: Owner, now: float) -> 
     file.change(edit)
     key_ids = tuple(entry.id for entry in file.read() if entry.slot.owner == owner)
     return Receipt(owner, int(now), service.name, destroyed, key_ids)
+
+
+def _require_opens(services: ServiceSet, owner: Owner, living: list[Entry]) -> None:
+    """That the KEK is where it will be destroyed: one of the keys `living` opens there. Raises KeysError."""
+    why: Exception | None = None
+    for entry in living:
+        try:
+            DataKey(services.unwrap(entry.slot, entry.wrapped), entry.slot.purpose, entry.id)
+        except KeyServiceDownError:
+            raise
+        except (KeysError, KeyMismatchError) as error:
+            why = error
+        else:
+            return
+    raise KeysError(
+        f"no key of {owner.tenant}/{owner.region} opens, so its KEK may be elsewhere than gateway.yaml says, and "
+        f"nothing was destroyed ({why}); name the right place, or say --kek-is-gone if it was destroyed or lost before"
+    )

@@ -15,7 +15,7 @@ from hvac import Client
 
 from proxy.crypto.data_key import key_id_of
 from proxy.crypto.secret_bytes import SecretBytes
-from proxy.kms.service import Destroyed, KeysError, Slot, Wrapped, context
+from proxy.kms.service import NO_KEK, Destroyed, KeysError, Slot, Wrapped, context
 from proxy.kms.service_settings import VaultSettings
 from proxy.kms.vault_session import NoSuchPathError, RefusedError, VaultSession
 from proxy.ports import Owner
@@ -86,7 +86,7 @@ class VaultKms:
         """See KeyService. A backup of the server's storage made before still has the key."""
         what = f"transit key {key_name(owner)} of {self._session}"
         if not self._exists(owner):
-            return Destroyed(f"found no {what}")
+            return Destroyed(f"{NO_KEK}: no {what}")
         self._transit("update_key_configuration", owner, deletion_allowed=True)
         self._transit("delete_key", owner)
         if self._exists(owner):

@@ -243,6 +243,25 @@ def test_shred_with_both_answers(made: list[dict[str, Any]]) -> None:
     assert {e["tenant"] for e in listed("list", "--state", "destroyed")} == {"acme"}
 
 
+def test_shred_of_a_kek_that_is_gone_says_that_none_was_destroyed(
+    settings: Settings, made: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    public = run("receipt", "key").stdout.strip()
+    kek_file = settings.state / "kek.json"
+    content = json.loads(kek_file.read_bytes())
+    content["keks"] = [kek for kek in content["keks"] if kek["tenant"] != "acme"]
+    kek_file.write_text(json.dumps(content))
+    refused = run("shred", "--tenant", "acme", "--yes", exit_code=1)
+    assert "--kek-is-gone" in refused.stderr and not refused.stdout
+    assert {e["state"] for e in listed("list")} == {"active"}
+    result = run("shred", "--tenant", "acme", "--yes", "--kek-is-gone")
+    assert "none was destroyed" in result.stderr and "backup of kek.json" not in result.stderr
+    file = tmp_path / "receipt.json"
+    file.write_text(result.stdout)
+    told = CliRunner().invoke(keys, ["receipt", "verify", str(file), "--key", public]).stdout
+    assert "found no KEK" in told and "no: there was no KEK to destroy" in told and "at once" not in told
+
+
 def test_shred_of_nobody(made: list[dict[str, Any]]) -> None:
     assert "no key of tenant" in run("shred", "--tenant", "nobody", "--yes", exit_code=1).stderr
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from proxy.kms.selection import Selection
 from proxy.kms.service import Destroyed, KeysError, KeyServiceDownError, Slot
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.shredding import shred, signing_key, to_shred
+from proxy.kms.transitions import Entries
 from proxy.ports import Owner
 from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, NOW, OTHER, Bench
 
@@ -72,7 +74,10 @@ def test_a_backup_of_the_keyring_does_not_revive_it(file: KeyringFile, services:
 
 def test_it_can_be_repeated_and_finishes_what_was_left(file: KeyringFile, services: ServiceSet) -> None:
     services.destroy_kek(ACME)  # and killed here
-    receipt = shred(file, services, ACME, NOW)
+    with pytest.raises(KeysError, match="--kek-is-gone"):
+        shred(file, services, ACME, NOW)
+    receipt = shred(file, services, ACME, NOW, kek_is_gone=True)
+    assert receipt.destroyed.operation == "removed version 1 of acme/in from kek.json"
     assert len(receipt.key_ids) == 3
     assert shred(file, services, ACME, NOW) == receipt
 
@@ -99,6 +104,120 @@ def test_keys_that_another_service_still_opens_stop_it(
     with pytest.raises(KeysError, match="rewrap --to-service new"):
         shred(file, moved, ACME, NOW)
     assert all(entry.state is not KeyState.DESTROYED for entry in file.read())
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> LocalKms:
+    """The service that tenant acme moves to."""
+    (tmp_path / "own").mkdir(mode=0o700)
+    return LocalKms(tmp_path / "own", RANDOM(32), RANDOM, "own")
+
+
+@pytest.fixture
+def moved(file: KeyringFile, services: ServiceSet, state: Path, own: LocalKms) -> ServiceSet:
+    """The keys of acme are with `own` now; their KEK of before is still with the default service."""
+    moved = ServiceSet(services.default, {"acme": own})
+    rewrap(keyring_file_of(moved, state, RANDOM), moved, Selection(tenant="acme"), to_service="own")
+    return moved
+
+
+def test_a_backup_from_before_a_move_does_not_open_in_the_service_of_before(
+    file: KeyringFile, services: ServiceSet, state: Path, own: LocalKms
+) -> None:
+    backup = [entry for entry in file.read() if entry.slot.owner == ACME]
+    moved = ServiceSet(services.default, {"acme": own})
+    file = keyring_file_of(moved, state, RANDOM)
+    rewrap(file, moved, Selection(tenant="acme"), to_service="own")
+    assert [moved.unwrap(entry.slot, entry.wrapped) for entry in backup], "until it is shredded"
+    receipt = shred(file, moved, ACME, NOW)
+    for entry in backup:
+        with pytest.raises(KeysError, match="no KEK version 1"):
+            moved.unwrap(entry.slot, entry.wrapped)
+    assert (receipt.service, receipt.destroyed.operation) == (
+        "own",
+        "removed version 1 of acme/in from kek.json (local); removed version 1 of acme/in from kek.json (own)",
+    )
+
+
+def test_a_service_without_such_a_kek_is_named_and_the_latest_date_counts(
+    state: Path, services: ServiceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def later(kms: LocalKms, _owner: Owner) -> Destroyed:
+        return {
+            "local": Destroyed("found no KEK"),
+            "a": Destroyed("scheduled", int(NOW) + 9),
+            "b": Destroyed("scheduled", int(NOW) + 7),
+        }[kms.name]
+
+    monkeypatch.setattr(LocalKms, "destroy_kek", later)
+    others = [LocalKms(tmp_path, RANDOM(32), RANDOM, name) for name in ("a", "b")]
+    found = ServiceSet(services.default, others=others).destroy_kek(ACME)
+    assert found == Destroyed("scheduled (a); scheduled (b); found no KEK (local)", int(NOW) + 9) and found.found
+
+
+@pytest.mark.parametrize("away", ["local", "own"])
+def test_while_one_service_is_away_nothing_is_signed_and_the_rows_stay(
+    moved: ServiceSet, state: Path, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    real = LocalKms.destroy_kek
+
+    def down(kms: LocalKms, owner: Owner) -> Destroyed:
+        if kms.name == away:
+            raise KeyServiceDownError("does not answer")
+        return real(kms, owner)
+
+    file = keyring_file_of(moved, state, RANDOM)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalKms, "destroy_kek", down)
+        with pytest.raises(KeyServiceDownError):
+            shred(file, moved, ACME, NOW)
+    living = [entry for entry in file.read() if entry.slot.owner == ACME]
+    assert all(entry.state is not KeyState.DESTROYED and moved.unwrap(entry.slot, entry.wrapped) for entry in living)
+    assert "(own)" in shred(file, moved, ACME, NOW).destroyed.operation, "and needs no other word the second time"
+
+
+def test_no_receipt_for_a_kek_that_is_elsewhere(file: KeyringFile, services: ServiceSet, tmp_path: Path) -> None:
+    """As after a changed region, mount or token in gateway.yaml: the service answers, and has no such KEK."""
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    wrong = ServiceSet(LocalKms(tmp_path / "elsewhere", RANDOM(32), RANDOM))
+    signer, before = signing_key(file), file.read()
+    with pytest.raises(KeysError, match=r"no key of acme/in opens.*nothing was destroyed.*--kek-is-gone"):
+        shred(file, wrong, ACME, NOW)
+    assert file.read() == before
+    receipt = shred(file, wrong, ACME, NOW, kek_is_gone=True)
+    assert receipt.destroyed == Destroyed("found no KEK of acme/in in kek.json")
+    public = base64.b64encode(signer.public_key().public_bytes_raw()).decode()
+    assert not verified(receipt.signed(signer), public).destroyed.found
+
+
+def test_a_service_that_is_away_is_not_taken_for_a_kek_that_is_gone(
+    file: KeyringFile, services: ServiceSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(_self: LocalKms, _slot: Slot, _wrapped: object) -> bytes:
+        raise KeyServiceDownError("does not answer")
+
+    monkeypatch.setattr(LocalKms, "unwrap", down)
+    with pytest.raises(KeyServiceDownError):
+        shred(file, services, ACME, NOW)
+
+
+def test_a_key_that_opens_is_enough_beside_one_that_was_changed(file: KeyringFile, services: ServiceSet) -> None:
+    def broken(entries: Entries) -> Entries:
+        (first, *_) = (entry for entry in entries if entry.slot.owner == ACME)
+        bad = replace(first, wrapped=replace(first.wrapped, sealed=first.wrapped.sealed[::-1]))
+        return tuple(bad if entry is first else entry for entry in entries)
+
+    file.change(broken)
+    assert shred(file, services, ACME, NOW).destroyed.found
+
+
+def test_a_new_kek_is_not_made_for_who_was_shredded(file: KeyringFile, services: ServiceSet) -> None:
+    shred(file, services, ACME, NOW)
+    assert ACME not in rewrap(file, services, Selection()).versions
+    with pytest.raises(KeysError, match="no key of that tenant"):
+        rewrap(file, services, Selection(tenant="acme", region="in"))
+    with pytest.raises(KeysError, match="no KEK of acme/in"):
+        services.wrap(DATA, RANDOM(32))
 
 
 def test_whom_it_concerns(file: KeyringFile) -> None:

@@ -175,7 +175,7 @@ def test_a_wrong_mount_or_namespace_is_not_taken_for_a_destroyed_key(bao: OpenBa
 
 
 def test_destroying_again_says_that_there_is_nothing(bao: OpenBao) -> None:
-    assert VaultKms(by_role(bao)).destroy_kek(Owner("never", "in")).operation.startswith("found no transit key")
+    assert VaultKms(by_role(bao)).destroy_kek(Owner("never", "in")).operation.startswith("found no KEK: no transit key")
 
 
 def test_destroying_that_did_not_happen_is_not_reported(bao: OpenBao) -> None:
