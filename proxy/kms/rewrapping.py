@@ -48,7 +48,8 @@ def rewrap(
     Raises KeysError, KeyMismatchError; what was done until then stays done and is whole.
     """
     document = file.document()
-    owners = chosen.owners(document.entries)
+    # What is destroyed needs no KEK: a shredded tenant gets none.
+    owners = chosen.owners(entry for entry in document.entries if entry.state is not KeyState.DESTROYED)
     if not owners:
         raise KeysError("no key of that tenant, region and group; see `wxgate keys list`")
     whole = chosen == Selection()
