@@ -7,13 +7,12 @@ versions apart, and could not be moved away from. What a wrapped DEK is bound to
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from proxy.crypto.data_key import key_id_of
 from proxy.crypto.secret_bytes import SecretBytes
 from proxy.kms.aws_session import AwsSession, RefusedError
-from proxy.kms.service import Destroyed, KeysError, Slot, Wrapped
+from proxy.kms.service import NO_KEK, Destroyed, KeysError, Slot, Wrapped
 from proxy.kms.service_settings import AwsSettings
 from proxy.ports import Owner
 
@@ -103,12 +102,10 @@ class AwsKms:
         """
         versions = self._versions(owner)
         if not versions:
-            return Destroyed(f"found no KEK of {owner.tenant}/{owner.region} in {self._session}")
-        dates = [self._schedule_deletion(kek.key) for kek in versions]
-        for kek in versions:
-            if not kek.destroyed:
-                self._rename(owner, kek)
-        keys = ", ".join(kek.key for kek in versions)
+            return Destroyed(f"{NO_KEK} of {owner.tenant}/{owner.region} in {self._session}")
+        renamed = {kek.version for kek in versions if kek.destroyed}  # an interrupted run may have left both names
+        dates = [self._destroy(owner, kek, renamed=kek.version in renamed) for kek in versions]
+        keys = ", ".join(dict.fromkeys(kek.key for kek in versions))
         return Destroyed(f"scheduled the deletion of {keys} in {self._session}", max(dates))
 
     def check(self) -> None:
@@ -131,6 +128,17 @@ class AwsKms:
             return self._newest(owner).version
         return version
 
+    def _destroy(self, owner: Owner, kek: _Kek, *, renamed: bool) -> int:
+        """Unix seconds of the deletion. The alias comes first: a key that waits for its deletion takes no new one.
+
+        Source: AWS KMS developer guide, "Key states of AWS KMS keys".
+        """
+        renamed = renamed or self._rename(owner, kek)
+        date = self._schedule_deletion(kek.key)
+        if renamed and not kek.destroyed:
+            self._session.ask(lambda client: client.delete_alias(AliasName=_alias(owner, kek.version)))
+        return date
+
     def _schedule_deletion(self, key: str) -> int:
         """Unix seconds of the deletion; another call may have scheduled it before."""
 
@@ -141,11 +149,17 @@ class AwsKms:
 
         return self._session.ask(question)
 
-    def _rename(self, owner: Owner, kek: _Kek) -> None:
-        with suppress(RefusedError):  # it has the other name already
-            other = _alias(owner, kek.version, destroyed=True)
+    def _rename(self, owner: Owner, kek: _Kek) -> bool:
+        """Whether it has the name of a destroyed one now. One that somebody else scheduled keeps the name it has: what
+        has none is not found again, and its date not told."""
+        other = _alias(owner, kek.version, destroyed=True)
+        try:
             self._session.ask(lambda client: client.create_alias(AliasName=other, TargetKeyId=kek.key))
-        self._session.ask(lambda client: client.delete_alias(AliasName=_alias(owner, kek.version)))
+        except RefusedError as error:
+            if str(error) not in ("AlreadyExistsException", "KMSInvalidStateException"):
+                raise
+            return str(error) == "AlreadyExistsException"
+        return True
 
     def _newest(self, owner: Owner) -> _Kek:
         """The one to wrap under. Raises KeysError."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import botocore.session
 import pytest
+from botocore.exceptions import ClientError
 
 from proxy.crypto.data_key import Purpose
 from proxy.kms.aws import AwsKms
@@ -95,6 +96,78 @@ def test_destroying_schedules_the_deletion_of_every_version_and_says_when(settin
     assert kms.destroy_kek(owner) == receipt
     assert kms.create_kek(owner) == 3
     assert kms.destroy_kek(Owner("never", "in")).operation.startswith("found no KEK")
+
+
+def as_aws_does(kms: AwsKms) -> list[str]:
+    """A key that waits for its deletion takes no alias, which moto does not know; the verbs that were asked for."""
+    asked: list[str] = []
+
+    def before(params: dict[str, Any], model: Any, **_: Any) -> None:
+        asked.append(model.name)
+        if model.name == "CreateAlias":
+            key = kms._session.ask(lambda aws: aws.describe_key(KeyId=params["TargetKeyId"])["KeyMetadata"])
+            if key["KeyState"] == "PendingDeletion":
+                refusal = {"Error": {"Code": "KMSInvalidStateException"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+                raise ClientError(refusal, "CreateAlias")  # type: ignore[arg-type]
+
+    kms._session.ask(lambda aws: aws.meta.events.register("before-parameter-build.kms", before))
+    return asked
+
+
+@pytest.mark.parametrize("killed_at", ["ScheduleKeyDeletion", "DeleteAlias"])
+def test_wherever_destroying_is_interrupted_the_second_run_tells_the_date(
+    settings: AwsSettings, kms: AwsKms, killed_at: str
+) -> None:
+    owner = Owner(f"interrupted-{killed_at}", "in")
+    as_aws_does(kms)
+    kms.create_kek(owner)
+    other = AwsKms(settings)
+
+    def killed(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    other._session.ask(lambda aws: aws.meta.events.register(f"before-parameter-build.kms.{killed_at}", killed))
+    with pytest.raises(KeyboardInterrupt):
+        other.destroy_kek(owner)
+    first = kms.destroy_kek(owner)
+    assert first.effective is not None and kms.destroy_kek(owner) == first
+    assert kms.create_kek(owner) == 2
+
+
+def test_the_alias_of_a_destroyed_key_comes_before_its_deletion(kms: AwsKms) -> None:
+    owner = Owner("ordered", "in")
+    kms.create_kek(owner)
+    asked = as_aws_does(kms)
+    kms.destroy_kek(owner)
+    order = [verb for verb in asked if verb in ("CreateAlias", "ScheduleKeyDeletion", "DeleteAlias")]
+    assert order == ["CreateAlias", "ScheduleKeyDeletion", "DeleteAlias"]
+
+
+def test_a_key_that_somebody_else_scheduled_keeps_its_alias_and_its_date_is_told(
+    settings: AwsSettings, kms: AwsKms
+) -> None:
+    owner = Owner("scheduled", "in")
+    kms.create_kek(owner)
+    key = kms._newest(owner).key
+    client(settings).schedule_key_deletion(KeyId=key, PendingWindowInDays=30)
+    as_aws_does(kms)
+    receipt = kms.destroy_kek(owner)
+    assert key in receipt.operation and (receipt.effective or 0) > time.time() + 29 * 86400
+    assert kms.destroy_kek(owner) == receipt
+
+
+def test_an_alias_that_is_denied_stops_it(kms: AwsKms) -> None:
+    owner = Owner("limited", "in")
+    kms.create_kek(owner)
+
+    def limited(**_: Any) -> None:
+        refusal = {"Error": {"Code": "LimitExceededException"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+        raise ClientError(refusal, "CreateAlias")  # type: ignore[arg-type]
+
+    kms._session.ask(lambda aws: aws.meta.events.register("before-parameter-build.kms.CreateAlias", limited))
+    with pytest.raises(KeysError, match="LimitExceeded"):
+        kms.destroy_kek(owner)
+    assert kms._newest(owner).version == 1
 
 
 def test_a_key_that_the_tenant_made_is_taken_as_its_kek(settings: AwsSettings, kms: AwsKms) -> None:
