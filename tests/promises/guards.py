@@ -478,7 +478,7 @@ GUARDS: tuple[Guard, ...] = (
           "owner.tenant, owner.region",
           ("tests/kms/test_local.py",)),
     Guard("service of another tenant", "proxy/kms/service_set.py",
-          "service = owners.get(wrapped.service)",
+          "service = self._openers(slot.owner).get(wrapped.service)",
           "service = {each.name: each for each in self}.get(wrapped.service)",
           ("tests/kms/test_services.py",)),
     Guard("whole id of a brought key", "proxy/crypto/data_key.py",
