@@ -149,7 +149,7 @@ def test_changes_are_counted_but_for_uses() -> None:
 
 def test_merging_keeps_destroyed_keys_destroyed_and_my_counts() -> None:
     mine = Document((replace(key(1), uses=7, size=70), key(2, DATA, DESTROYED, 1, 2, 3)), 3)
-    other = Document((replace(key(1), uses=1, size=1), key(2, DATA, RETIRING, 1, 2, 3)), 9)
+    other = Document((replace(key(1), uses=1, size=1), replace(key(2, DATA, RETIRING, 1, 2, 3), changes=9)), 9)
     together = transitions.merged(mine, other).entries
     assert (together[0].uses, together[0].size, together[1].state) == (7, 70, DESTROYED)
     (new,) = transitions.merged(Document((), 1), Document((replace(key(1), uses=5, size=5),), 2)).entries
