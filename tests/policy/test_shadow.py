@@ -1,7 +1,10 @@
 """A policy on trial: what it would decide otherwise is told in its author's words, and never with a value."""
 
+import pytest
+
+from proxy.document.json_body import read_json
 from proxy.document.xml_body import read_xml
-from proxy.policy.explain import Occasion
+from proxy.policy.explain import Occasion, find_rules, head_of
 from proxy.policy.plan import make_plan
 from proxy.policy.rules import Direction, Phase
 from proxy.policy.shadow import Difference, compare
@@ -58,3 +61,30 @@ def test_a_difference_is_told_once_and_never_with_a_value() -> None:
     found = differences(NOW.replace("{class: words, as: words}", "drop"), body)
     assert len(found) == 1
     assert "SECRET" not in str(found)
+
+
+HEADED = """version: 1
+messages:
+  - name: m
+    direction: agent
+    match: {method: POST, path: '/m/{id}'}
+    request: {path:id: allow, json:$.a: allow}
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "found"),
+    [
+        ("path:id: allow, header:x-note: refuse", [("header:x-note", "not sent", "refused field_refused")]),
+        ("path:id: allow, header:x-note: allow", [("header:x-note", "not sent", "allowed")]),
+        ("path:person: allow", []),
+    ],
+)
+def test_header_fields_count_and_names_of_variables_do_not(then: str, found: list[tuple[str, str, str]]) -> None:
+    now = compiled(HEADED)
+    name = "{person}" if "person" in then else "{id}"
+    following = compiled(HEADED.replace("path:id: allow", then).replace("{id}", name))
+    where = Occasion(Direction.AGENT, Phase.REQUEST, "POST", "/m/7", headers=((b"x-note", b"n"),))
+    rules, body = find_rules(now, where, "json", ""), read_json(b'{"a": 1}')
+    plan = make_plan(now, rules, body, "", "", head_of(now, rules, where))
+    assert [tuple(item) for item in compare(plan, following, where, "")] == found
