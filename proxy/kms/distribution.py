@@ -47,7 +47,8 @@ class Distribution:
         """What it came to, and the keyring of the file afterwards. Raises KeysError, KeyMismatchError for the file
         only; what is wrong with Redis is in `problem`."""
         try:
-            outcome, document = self._exchanged()
+            with self._link.exchange():
+                outcome, document = self._exchanged()
         except RedisDownError as error:
             self.problem = str(error)
             return Outcome.DOWN, self._put_off()

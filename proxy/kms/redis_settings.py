@@ -8,8 +8,8 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class RedisSettings:
-    """`tls`: with `ca` (PEM; None: the system's). `refresh`: seconds between two exchanges; `timeout`: for one answer.
-    `name`: of the keyring there, for several installations on one server."""
+    """`tls`: with `ca` (PEM; None: the system's). `refresh`: seconds between two exchanges; `timeout`: for a
+    whole exchange, however often it asks. `name`: of the keyring there, for several installations on one server."""
 
     host: str
     port: int

@@ -231,8 +231,8 @@ def test_who_has_no_password_or_trusts_another_ca_gets_nothing(server: RedisServ
 
 def test_other_content_of_the_key_is_no_keyring(server: RedisServer) -> None:
     link = RedisLink(replace(server.settings, name="half"))
-    link._client.hset("half:keyring", "revision", "1")
-    with pytest.raises(KeysError, match="no keyring"):
+    with link.exchange(), pytest.raises(KeysError, match="no keyring"):
+        link._client.hset("half:keyring", "revision", "1")
         link.read()
     link.close()
 
