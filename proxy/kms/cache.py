@@ -133,10 +133,13 @@ class KeyCache:
                 with suppress(KeyServiceDownError):
                     await self._gate(service).call(service.refresh)
 
+    async def idle(self) -> None:
+        """Waits until no thread asks a key service."""
+        for gate in list(self._gates.values()):
+            await gate.idle()
+
     def close(self) -> None:
-        """Ends the threads and lets go of KEKs."""
-        for gate in self._gates.values():
-            gate.close()
+        """Lets go of KEKs. A call under way ends by itself."""
         for service in self._services:
             if isinstance(service, Holding):
                 service.forget()
@@ -161,9 +164,9 @@ class KeyCache:
             held.failures = _FINAL
         finally:
             held.task = None
-            if outcome != "ok":
-                held.retry_at = self._clock.monotonic() + pause(held.failures, self._chance())
-            self._tell(entry, outcome)
+        if outcome != "ok":
+            held.retry_at = self._clock.monotonic() + pause(held.failures, self._chance())
+        self._tell(entry, outcome)
 
     def _gate(self, service: KeyService) -> Gate:
         if service.name not in self._gates:

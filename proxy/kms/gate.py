@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+from proxy.kms.own_thread import in_own_thread
 from proxy.kms.service import KeyService, KeyServiceDownError
 
 THREADS = 4
-PATIENCE = 10.0  # seconds; a call that takes longer counts as failed, whatever its library thinks
 _FAILURES = 3  # in a row open the circuit
 _LEAST, _MOST = 0.5, 30.0  # seconds of a pause
 
@@ -21,11 +21,13 @@ def pause(failures: int, chance: float) -> float:
 
 
 class Gate:
-    """A circuit breaker before one key service. Used from one event loop."""
+    """A circuit breaker before one key service. Used from one event loop. How long a call may take is the service's own
+    matter: bounded.py."""
 
     def __init__(self, service: KeyService, monotonic: Callable[[], float], chance: Callable[[], float]) -> None:
         self.service, self._monotonic, self._chance = service, monotonic, chance
-        self._pool: ThreadPoolExecutor | None = None
+        self._places = asyncio.Semaphore(THREADS)
+        self._running: set[asyncio.Future[Any]] = set()
         self._failures = 0
         self._closed_from = 0.0  # no calls before
         self._trying = False
@@ -36,20 +38,32 @@ class Gate:
         return self._failures >= _FAILURES
 
     async def call[*P, R](self, verb: Callable[[*P], R], *arguments: *P) -> R:
-        """`verb(*arguments)` in a thread. Raises what it raises, KeyServiceDownError after PATIENCE seconds or, without
-        a call, while the service is down."""
+        """`verb(*arguments)` in a thread, when there is a place. Raises what it raises; KeyServiceDownError, without a
+        call, while the service is down."""
+        self._require_up()
+        async with self._places:
+            self._require_up()  # those that had a place may have found out
+            return await self._tried(verb, *arguments)
+
+    async def idle(self) -> None:
+        """Waits for the calls under way, those included that nobody waits for any more."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    def _require_up(self) -> None:
         if self.down and (self._trying or self._monotonic() < self._closed_from):
             raise KeyServiceDownError(f"key service {self.service.name}: is down, not asked again yet")
+
+    async def _tried[*P, R](self, verb: Callable[[*P], R], *arguments: *P) -> R:
         self._trying = self.down
-        self._pool = self._pool or ThreadPoolExecutor(THREADS, f"kms-{self.service.name}")
+        call = asyncio.wrap_future(in_own_thread(f"gate-{self.service.name}", verb, *arguments))
+        self._running.add(call)
+        call.add_done_callback(self._running.discard)
         try:
-            async with asyncio.timeout(PATIENCE):
-                result = await asyncio.get_running_loop().run_in_executor(self._pool, verb, *arguments)
-        except TimeoutError:
-            self._failed()
-            raise KeyServiceDownError(f"key service {self.service.name}: no answer in {PATIENCE:.0f} s") from None
+            result = await asyncio.shield(call)
         except KeyServiceDownError:
-            self._failed()
+            self._failures += 1
+            self._closed_from = self._monotonic() + pause(self._failures, self._chance())
             raise
         except Exception:
             self._failures = 0  # it answers, if only with a no
@@ -58,12 +72,3 @@ class Gate:
             self._trying = False
         self._failures = 0
         return result
-
-    def _failed(self) -> None:
-        self._failures += 1
-        self._closed_from = self._monotonic() + pause(self._failures, self._chance())
-
-    def close(self) -> None:
-        """Waits for nothing: a call under way ends by itself."""
-        if self._pool:
-            self._pool.shutdown(wait=False, cancel_futures=True)

@@ -27,6 +27,15 @@ _LOCK = RLock()
 _SESSIONS: dict[tuple[str, str], tuple[int, Session]] = {}
 
 
+def _renew_lock() -> None:
+    """In a forked child: the thread that held the lock, in a call that hangs, is its parent's."""
+    global _LOCK
+    _LOCK = RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 class AbsentError(Exception):
     """For `use`: what was looked for is not in the token. It is looked for twice, the second time by a new login."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from proxy.kms.bounded import bounded
 from proxy.kms.local import LocalKms
 from proxy.kms.service import KeyService
 from proxy.kms.service_set import ServiceSet
@@ -37,19 +38,19 @@ def open_services(settings: KeySettings, state: Path, entropy: Entropy) -> Servi
 
 
 def _open(settings: ServiceSettings, state: Path, entropy: Entropy) -> KeyService:
-    """The libraries are large: only what is named is imported."""
+    """The libraries are large: only what is named is imported. What is outside this process is bounded."""
     match settings.reach:
         case LocalSettings(unlock, passphrase):
             return LocalKms(state, Passphrase(passphrase) if passphrase else unlock, entropy, settings.name)
         case VaultSettings():
             from proxy.kms.vault import VaultKms
 
-            return VaultKms(settings.reach, settings.name)
+            return bounded(VaultKms(settings.reach, settings.name))
         case Pkcs11Settings():
             from proxy.kms.pkcs11 import Pkcs11Kms
 
-            return Pkcs11Kms(settings.reach, entropy, settings.name)
+            return bounded(Pkcs11Kms(settings.reach, entropy, settings.name))
         case AwsSettings():
             from proxy.kms.aws import AwsKms
 
-            return AwsKms(settings.reach, settings.name)
+            return bounded(AwsKms(settings.reach, settings.name))
