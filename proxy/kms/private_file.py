@@ -69,15 +69,24 @@ class PrivateFile:
     def locked(self) -> Iterator[None]:
         """Keeps every other process from changing the file; waits for one that does. A killed holder's lock is freed
         by the kernel. The lock lies on a file beside it, since the file itself is replaced."""
-        name = f"{self.path.name}.lock"
-        with _explained(self.path), _directory(self.path.parent) as directory:
-            fd = os.open(name, _LOCK, 0o600, dir_fd=directory)
+        fd = open_lock(self.path.with_name(f"{self.path.name}.lock"))
         try:
-            _require_ours(self.path.with_name(name), os.fstat(fd), stat.S_IFREG, "600")
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
             os.close(fd)
+
+
+def open_lock(path: Path) -> int:
+    """A descriptor of a file to be locked, which is made if it is not there. Raises KeysError."""
+    with _explained(path), _directory(path.parent) as directory:
+        fd = os.open(path.name, _LOCK, 0o600, dir_fd=directory)
+    try:
+        _require_ours(path, os.fstat(fd), stat.S_IFREG, "600")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def make_private_directory(path: Path) -> None:

@@ -12,8 +12,10 @@ import signal
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from proxy.crypto.data_key import KeyMismatchError
 from proxy.edge.tls import TlsConfigurationError
@@ -23,7 +25,7 @@ from proxy.kms.service import KeysError
 from proxy.observe.audit import AuditChain
 from proxy.observe.log import StructuredLog, to_stderr
 from proxy.observe.measures import Key, Snapshot, empty
-from proxy.serve import selfcheck
+from proxy.serve import selfcheck, state_lock
 from proxy.serve.assemble import Loaded, load, new_deliveries, remembered
 from proxy.serve.certificates import CertificateError, days_left, load_chain
 from proxy.serve.channel import Channel, Message
@@ -68,12 +70,13 @@ class Supervisor:
     def __init__(self, settings: Settings, workers: int, log: StructuredLog) -> None:
         """Loads and checks everything. Raises StartError."""
         self.log, self.amount = log, workers
-        self.budget = SharedBudget.create()
-        try:
+        with ExitStack() as undo:
+            # Before anything is read or written there. Workers inherit it: what they may still do counts, too.
+            undo.callback(os.close, _alone_on(settings.state))
+            self.budget = SharedBudget.create()
+            undo.callback(self.budget.close)
             self.loaded = _checked(settings, self.budget, None)
-        except StartError:
-            self.budget.close()
-            raise
+            undo.pop_all()
         self.deliveries = new_deliveries(settings)
         self.inherited = open_descriptors()  # all that a worker gets, but for its own sockets
         self.sockets, self.admin_sockets = _bind(settings, workers)
@@ -367,6 +370,14 @@ class Supervisor:
 def _each_once(lists: Iterable[list[str]]) -> list[str]:
     """What several say, once."""
     return list(dict.fromkeys(text for texts in lists for text in texts))
+
+
+def _alone_on(state: Path) -> int:
+    """The lock of the state directory, held while the descriptor is open here or in a worker. Raises StartError."""
+    try:
+        return state_lock.take(state)
+    except KeysError as error:
+        raise StartError(str(error)) from None
 
 
 def _checked(settings: Settings, budget: SharedBudget, before: Keyring | None) -> Loaded:

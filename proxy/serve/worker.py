@@ -22,6 +22,9 @@ from proxy.serve.assemble import Assembly, Loaded, assemble, load, open_keys, sw
 from proxy.serve.channel import Channel, Message
 from proxy.serve.settings import Settings, load_settings
 
+# Seconds without a beat after which the kernel ends a worker whose supervisor is gone: nobody else would, and it holds
+# the state directory. A supervisor that is there does it sooner.
+ALONE = 30
 BEAT = 1.0  # seconds between reports to the supervisor; they come from the event loop, so that a stuck one shows
 
 
@@ -39,6 +42,8 @@ class Worker:
     async def run(self, sockets: Mapping[str, socket.socket], line: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop.set)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, whatever Python is doing
+        signal.alarm(ALONE)
         self.channel = await Channel.open(line, self.told, self.stop.set)
         self.note_attested(self.assembly.loaded.settings)
         await self.assembly.upstream.warm()
@@ -55,6 +60,7 @@ class Worker:
 
     async def beat(self) -> None:
         while True:
+            signal.alarm(ALONE)
             self.keep_audit()
             self.report({})
             await asyncio.sleep(BEAT)
