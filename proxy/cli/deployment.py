@@ -64,19 +64,26 @@ def put_on_record(settings: Settings, event: str, **facts: AuditValue) -> None:
 
 
 @contextmanager
-def on_record(settings: Settings, verb: str, subject: str) -> Iterator[Callable[[Iterable[bytes]], None]]:
-    """Around a command that changes keys: that it was asked for is on the disk before, how it ended after. Gives what
-    takes the ids of the keys it concerned. Raises AuditUnwritable."""
+def on_record(
+    settings: Settings, verb: str, subject: str, key_ids: Iterable[bytes] = ()
+) -> Iterator[Callable[[Iterable[bytes]], None]]:
+    """Around a command that changes keys: that it was asked for, and for which `key_ids` if they are known, is on the
+    disk before; how it ended after. Gives what takes the ids of the keys it concerned. Raises AuditUnwritable."""
     facts: dict[str, AuditValue] = {"event": "keys_command", "reason": verb, "subject": subject}
     ids: list[bytes] = []
-    _append(settings, [facts | {"phase": "asked"}])
+    _append(settings, _naming(facts | {"phase": "asked"}, key_ids))
     try:
         yield ids.extend
     except BaseException:
         _append(settings, [facts | {"phase": "ended", "outcome": "failed"}])
         raise
-    named = [",".join(key_id.hex() for key_id in some) for some in batched(ids, _IDS, strict=False)]
-    _append(settings, [facts | {"phase": "ended", "outcome": "done", "key_ids": text} for text in named or [""]])
+    _append(settings, _naming(facts | {"phase": "ended", "outcome": "done"}, ids))
+
+
+def _naming(facts: Mapping[str, AuditValue], key_ids: Iterable[bytes]) -> list[Mapping[str, AuditValue]]:
+    """As many records of `facts` as it takes to name every key; one if there is none."""
+    named = [",".join(key_id.hex() for key_id in some) for some in batched(key_ids, _IDS, strict=False)]
+    return [{**facts, "key_ids": text} for text in named or [""]]
 
 
 def _append(settings: Settings, records: Iterable[Mapping[str, AuditValue]]) -> None:

@@ -39,9 +39,11 @@ class Desk:
     services: ServiceSet
     file: KeyringFile
 
-    def on_record(self, verb: str, subject: str) -> AbstractContextManager[Callable[[Iterable[bytes]], None]]:
+    def on_record(
+        self, verb: str, subject: str, key_ids: Iterable[bytes] = ()
+    ) -> AbstractContextManager[Callable[[Iterable[bytes]], None]]:
         """See deployment.on_record."""
-        return on_record(self.settings, verb, subject)
+        return on_record(self.settings, verb, subject, key_ids)
 
 
 def open_desk(config: Path) -> Desk:

@@ -70,7 +70,7 @@ def _change(
     before = desk.file.read()
     ids = {named(before, name).id for name in names}
     _ask(verb, [entry for entry in before if entry.id in ids], yes=yes)
-    with desk.on_record(verb, f"{len(ids)} keys") as concerned:
+    with desk.on_record(verb, f"{len(ids)} keys", sorted(ids)) as concerned:
         desk.file.change(lambda entries: transition(entries, ids, time.time()))
         concerned(sorted(ids))
     show_keys(_now(desk, ids), as_json, none="")

@@ -435,19 +435,42 @@ def test_what_changes_keys_is_on_record(
     file = str(tmp_path / "exported.json")
     run(*(word.replace("{id}", made[0]["id"]).replace("{file}", file) for word in arguments))
     found = records(settings)[already:]
-    assert [record["phase"] for record in found][:2] == ["asked", "ended"]
-    assert {record["outcome"] for record in found[1:]} == {"done"} and all(record["caller"] for record in found)
+    phases = [record["phase"] for record in found]
+    assert phases == sorted(phases) and set(phases) == {"asked", "ended"}
+    assert {record.get("outcome", "done") for record in found} == {"done"} and all(record["caller"] for record in found)
 
 
-def test_every_key_that_was_shredded_is_named_in_the_record(settings: Settings, made: list[dict[str, Any]]) -> None:
-    run("shred", "--tenant", "acme", "--yes")
-    named = {
-        key_id
-        for record in records(settings)
-        if record["reason"] == "shred"
-        for key_id in record.get("key_ids", "").split(",")
-    }
-    assert {e["id"] for e in made if e["tenant"] == "acme"} <= named
+def named_in(settings: Settings, verb: str, phase: str) -> list[str]:
+    """Key ids of the records of `verb`, in their order."""
+    found = [record["key_ids"] for record in records(settings) if (record["reason"], record["phase"]) == (verb, phase)]
+    return [key_id for text in found for key_id in text.split(",")]
+
+
+@pytest.mark.parametrize("verb", ["disable", "enable", "destroy", "shred"])
+def test_every_key_is_named_in_the_record_before_it_is_touched_and_after(
+    settings: Settings, made: list[dict[str, Any]], verb: str
+) -> None:
+    ids = sorted(entry["id"] for entry in made if entry["tenant"] == "acme")
+    assert len(ids) > 3, "more than one record has room for"
+    if verb == "enable":
+        run("disable", *ids, "--yes")
+    asked = {"shred": ("--tenant", "acme", "--yes"), "enable": ids}.get(verb, (*ids, "--yes"))
+    run(verb, *asked)
+    assert sorted(named_in(settings, verb, "asked")) == sorted(named_in(settings, verb, "ended")) == ids
+
+
+@pytest.mark.parametrize("verb", ["disable", "destroy", "shred"])
+def test_the_keys_of_a_command_that_did_not_end_are_named(
+    settings: Settings, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("proxy.kms.keyring_file.KeyringFile.change", die)
+    ids = sorted(entry["id"] for entry in made if entry["tenant"] == "acme")
+    run(verb, *(("--tenant", "acme") if verb == "shred" else ids), "--yes", exit_code=1)
+    assert sorted(named_in(settings, verb, "asked")) == ids
+    assert [record.get("outcome") for record in records(settings)][-1] == "failed"
 
 
 def test_a_command_that_fails_is_on_record(settings: Settings, made: list[dict[str, Any]]) -> None:
