@@ -287,14 +287,17 @@ class Keyring:
         await asyncio.shield(self._look)
 
     async def _read(self) -> None:
+        if (
+            self._budget
+        ):  # seen, whatever comes of it: a file that cannot be read is not read again for each unknown key
+            self._changes = self._budget.changes
         try:
-            changes = self._budget.changes if self._budget else 0
             stamp = self.file.stamp()
             if stamp != self._stamp:
                 document = await self._off_loop(self.file.document)
                 self._take_up(document)
                 self._stamp = stamp
-            self._changes, self.problem = changes, ""
+            self.problem = ""
         except (KeysError, KeyMismatchError) as error:
             if not self.problem:
                 self._write(40, "keyring_unreadable", error=type(error).__name__)

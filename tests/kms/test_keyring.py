@@ -268,6 +268,27 @@ async def test_a_key_another_process_made_is_found_at_once(bench: Bench) -> None
     assert len(coming) == 1 and await keys.by_id(ACME, coming[0].id) is not None
 
 
+async def test_a_changed_file_that_cannot_be_read_is_read_once_an_interval(bench: Bench, monkeypatch: Any) -> None:
+    """Whoever sends tokens with made-up key ids could otherwise have the file read for each."""
+    keys, reads = bench.open(), 0
+    document = keys.file.document
+
+    def counted() -> Any:
+        nonlocal reads
+        reads += 1
+        return document()
+
+    monkeypatch.setattr(keys.file, "document", counted)
+    (bench.state / "keyring.json").write_bytes(b"{}")
+    for seconds, expected in ((0.0, 1), (0.5, 1), (0.6, 2), (0.5, 2)):
+        bench.clock.move(seconds)
+        if expected > reads:
+            bench.budget.note_change()
+        for _ in range(20):
+            assert await keys.by_id(ACME, secrets.token_bytes(16)) is None
+        assert reads == expected and keys.warnings()
+
+
 async def test_many_look_ups_meet_many_changes(bench: Bench, unlock: bytes) -> None:
     keys = bench.open()
     done = False
