@@ -12,7 +12,8 @@ from proxy.message import Response
 
 
 class Clock(Protocol):
-    """`now`: Unix seconds. `monotonic`: seconds from any start, for deadlines and durations."""
+    """`now`: Unix seconds. `monotonic`: seconds from any start, for deadlines and durations; whether it goes on
+    while the machine is suspended is the adapter's to say."""
 
     def now(self) -> float: ...
 

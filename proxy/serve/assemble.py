@@ -14,7 +14,7 @@ from proxy.kms.keyring import Keyring
 from proxy.kms.keystore import open_keyring_in_use
 from proxy.kms.services import open_services
 from proxy.observe.audit import AuditChain
-from proxy.observe.clock import SystemClock
+from proxy.observe.clock import SleeplessClock, SystemClock
 from proxy.observe.log import StructuredLog
 from proxy.observe.measures import WorkerMeasures
 from proxy.replay.shared import SharedDeliveries
@@ -62,7 +62,7 @@ def open_keys(
     limits = settings.keys.limits
     redis = settings.keys.redis if distributed else None
     return open_keyring_in_use(
-        services, settings.state, limits, budget, SystemClock(), secrets.token_bytes, before=before, redis=redis
+        services, settings.state, limits, budget, SleeplessClock(), secrets.token_bytes, before=before, redis=redis
     )
 
 

@@ -240,6 +240,20 @@ async def test_a_longer_age_does_not_count_for_what_is_taken_over(bench: Bench) 
     assert await refused(second)
 
 
+async def test_a_tenant_s_key_is_as_old_after_a_reload_as_before(bench: Bench) -> None:
+    bench.services._brought["acme"] = 20.0
+    first = bench.open(LIMITS)
+    await first.active(*DATA)
+    bench.kms.error = KeyServiceDownError("down")
+    bench.clock.move(15.0)
+    second = bench.open(LIMITS, before=first)
+    bench.clock.move(4.0)
+    assert not await refused(second)
+    third = bench.open(LIMITS, before=second)
+    bench.clock.move(2.0)
+    assert await refused(second) and await refused(third)
+
+
 async def test_an_answer_that_is_no_closes_the_circuit(bench: Bench) -> None:
     gate = Gate(bench.services.default, bench.clock.monotonic, lambda: 1.0)
     entry = bench.only(DATA)

@@ -14,13 +14,15 @@ from proxy.crypto.data_key import DataKey, Purpose
 from proxy.kms.budget import SharedBudget
 from proxy.kms.keyring import Keyring
 from proxy.kms.keystore import open_keyring_in_use
-from proxy.kms.service import Slot
+from proxy.kms.local import LocalKms
+from proxy.kms.service import KeyServiceDownError, Slot
 from proxy.kms.service_settings import KeySettings
 from proxy.kms.services import open_services
 from proxy.observe.clock import SystemClock
 from proxy.ports import Owner
+from proxy.refusal import Refusal
 from proxy.serve import worker
-from proxy.serve.assemble import Loaded
+from proxy.serve.assemble import Loaded, open_keys
 from proxy.serve.settings import Settings
 from proxy.serve.supervisor import Supervisor
 from tests.support.embedded import init_keys
@@ -76,6 +78,33 @@ def test_a_worker_has_its_own_keys_and_none_of_the_supervisor(
     monkeypatch.setattr(worker, "Worker", Serving)
     nothing = cast(Any, None)
     worker.run_worker(0, loaded, nothing, budget, {}, nothing, nothing)
+    budget.close()
+
+
+async def test_neither_a_suspended_machine_nor_a_reload_makes_a_key_serve_longer(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suspended, gettime = [0.0], time.clock_gettime  # for so many seconds in all
+    monkeypatch.setattr(time, "clock_gettime", lambda id_: gettime(id_) + suspended[0] * (id_ == time.CLOCK_BOOTTIME))
+    budget = SharedBudget.create()
+    keyrings = [open_keys(settings, budget)]
+    keyrings[0].open_active()
+
+    def down(*_: Any) -> None:
+        raise KeyServiceDownError("down")
+
+    monkeypatch.setattr(LocalKms, "unwrap", down)
+    age = settings.keys.limits.cache_age
+    for suspended[0] in (0.4 * age, 0.9 * age):
+        keyrings.append(open_keys(settings, budget, keyrings[-1]))
+        for keys in keyrings:
+            assert (await keys.active(*DATA)).purpose is Purpose.DATA
+    suspended[0] = age + 1
+    keyrings.append(open_keys(settings, budget, keyrings[-1]))
+    for keys in keyrings:
+        with pytest.raises(Refusal, match="key_unavailable"):
+            await keys.active(*DATA)
+        keys.close()
     budget.close()
 
 
