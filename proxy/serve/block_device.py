@@ -2,7 +2,8 @@
 
 Sources: Documentation/ABI/testing/sysfs-block and sysfs-block-dm of the kernel. cryptsetup gives every mapping it makes
 a uuid that begins with CRYPT- and its type (CRYPT-LUKS2-..., CRYPT-PLAIN-...), which the kernel shows as dm/uuid. Its
-types INTEGRITY and VERITY check what lies there and encrypt nothing; SUBDEV is a part of another mapping.
+types INTEGRITY and VERITY check what lies there and encrypt nothing; SUBDEV is a part of another mapping. The uuid does
+not tell the cipher: see null_cipher.py.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proxy.serve.block_device import Device, encrypted
+from proxy.serve.null_cipher import null_cipher_in_use
 
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4  # prctl(2)
 
@@ -46,7 +47,8 @@ def exposed_swap(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> list[s
         rows = (proc / "swaps").read_text().splitlines()[1:]
     except OSError:
         return ["unknown"]
-    return [name for name in _names(rows) if not _is_safe(name, sys)]
+    clear = bool(null_cipher_in_use(proc))
+    return [name for name in _names(rows) if not _is_safe(name, sys, null_cipher=clear)]
 
 
 def _names(rows: list[str]) -> Iterator[str]:
@@ -56,14 +58,14 @@ def _names(rows: list[str]) -> Iterator[str]:
             yield words[0].replace("\\040", " ")
 
 
-def _is_safe(name: str, sys: Path) -> bool:
+def _is_safe(name: str, sys: Path, *, null_cipher: bool) -> bool:
     try:
         status = Path(name).stat()
     except OSError:
         return False
     number = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
     device = Device(os.major(number), os.minor(number))
-    return _is_zram(device, sys) or encrypted(device, sys)
+    return _is_zram(device, sys) or (encrypted(device, sys) and not null_cipher)
 
 
 def _is_zram(device: Device, sys: Path) -> bool:

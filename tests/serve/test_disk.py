@@ -11,6 +11,7 @@ from proxy.serve.disk import disk_problem
 from proxy.serve.settings import load_settings
 from proxy.serve.settings_region import DiskDemand
 from tests.serve.test_block_device import LUKS
+from tests.serve.test_null_cipher import IDLE, crypto
 from tests.support.installation import Installation
 from tests.support.processes import Gateway
 
@@ -29,7 +30,15 @@ def tree(root: Path, path: Path, uuid: str) -> Path:
 
 
 def test_an_encrypted_disk_is_what_is_asked_for(tmp_path: Path) -> None:
-    assert disk_problem(REQUIRED, tmp_path, tree(tmp_path / "sys", tmp_path, LUKS)) == ""
+    sysfs = tree(tmp_path / "sys", tmp_path, LUKS)
+    assert disk_problem(REQUIRED, tmp_path, sysfs, crypto(tmp_path, *IDLE)) == ""
+    assert disk_problem(REQUIRED, tmp_path, sysfs, tmp_path / "nowhere") == ""  # the doctor tells of it
+
+
+def test_a_machine_that_uses_the_null_cipher_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    sysfs = tree(tmp_path / "sys", tmp_path, LUKS)
+    said = disk_problem(REQUIRED, tmp_path, sysfs, crypto(tmp_path, *IDLE, ("ecb(cipher_null)", 2)))
+    assert str(tmp_path) in said and "dmsetup table" in said and "attested" in said
 
 
 @pytest.mark.parametrize("uuid", ["LVM-x", ""])

@@ -24,6 +24,7 @@ from proxy.serve.doctor import machine
 from proxy.serve.doctor.clock import clock
 from proxy.serve.doctor.finding import Level
 from proxy.serve.settings import load_settings
+from proxy.serve.settings_region import DiskDemand
 from tests.support.installation import Installation
 from tests.support.redis_server import RedisServer
 
@@ -195,6 +196,14 @@ def test_the_audit_log_needs_room(files: Installation, monkeypatch: pytest.Monke
     full = type(usage)(10 * 2**30, 10 * 2**30 - 2**20, 2**20)
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _path: full)
     assert {finding.level for finding in machine.disk(settings)} == {Level.SOON}
+
+
+def test_a_cipher_that_cannot_be_known_is_to_be_looked_at(files: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = replace(load_settings(files.config), disk=DiskDemand(required=True))
+    monkeypatch.setattr(machine, "disk_problem", lambda *_: "")
+    for known, levels in ((False, [Level.FINE]), (None, [Level.FINE, Level.NOTE])):
+        monkeypatch.setattr(machine, "null_cipher_in_use", lambda known=known: known)
+        assert [found.level for found in machine.disk(settings) if found.check == "disk encryption"] == levels
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.serve.memory import exposed_swap
 from tests.serve.test_block_device import LUKS, Sysfs
+from tests.serve.test_null_cipher import crypto
 
 _PROGRAM = """
 import os, sys
@@ -68,6 +69,8 @@ def test_swap_on_an_encrypted_device_is_none(machine: tuple[Path, Sysfs], tmp_pa
     swaps(proc, tmp_path)
     lies_on(sysfs, tmp_path, "dm-3", LUKS)
     assert exposed_swap(proc, sysfs.root) == []
+    crypto(proc, ("cipher_null", 2))
+    assert exposed_swap(proc, sysfs.root) == [str(tmp_path)]
 
 
 def test_swap_in_memory_is_none_unless_it_is_written_back(machine: tuple[Path, Sysfs], tmp_path: Path) -> None:

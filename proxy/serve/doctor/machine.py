@@ -14,6 +14,7 @@ from proxy.serve.certificates import CertificateError, days_left, load_chain
 from proxy.serve.disk import disk_problem
 from proxy.serve.doctor.finding import Finding, fine, note, now, soon
 from proxy.serve.memory import exposed_swap, is_closed
+from proxy.serve.null_cipher import null_cipher_in_use
 from proxy.serve.selfcheck import key_pairs
 from proxy.serve.settings import Settings
 
@@ -83,6 +84,9 @@ def disk(settings: Settings) -> Iterator[Finding]:
         yield now("disk encryption", problem, "see `region` in gateway.example.yaml")
     elif settings.disk.required:
         yield fine("disk encryption", f"{settings.state} lies on an encrypted device")
+        if null_cipher_in_use() is None:
+            fix = "as root: `dmsetup table` must not say cipher_null"
+            yield note("disk encryption", "/proc/crypto cannot be read here: with which cipher is not known", fix)
     elif settings.disk.attested:
         yield note("disk encryption", f"taken on your word: {settings.disk.attested}")
     for path in dict.fromkeys((settings.state, settings.audit)):
