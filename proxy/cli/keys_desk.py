@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from proxy.cli.deployment import on_record, settings_of
+from proxy.cli.deployment import settings_of
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keystore import keyring_file_of
 from proxy.kms.selection import Selection
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.services import open_services
+from proxy.serve.key_record import on_record
+from proxy.serve.shred_following import follow_shreds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,10 +41,15 @@ class Desk:
     services: ServiceSet
     file: KeyringFile
 
+    def follow_shreds(self) -> None:
+        """Before KEKs are made or used anew: none that another machine shredded is among them."""
+        if self.file.stamp() is not None:
+            follow_shreds(self.settings, self.services, self.file)
+
     def on_record(
         self, verb: str, subject: str, key_ids: Iterable[bytes] = ()
     ) -> AbstractContextManager[Callable[[Iterable[bytes]], None]]:
-        """See deployment.on_record."""
+        """See key_record.on_record."""
         return on_record(self.settings, verb, subject, key_ids)
 
 

@@ -8,6 +8,7 @@ import click
 
 from proxy.cli.deployment import CONFIG, explained
 from proxy.cli.keys_desk import Desk, open_desk
+from proxy.kms.keyring_format import KeyState
 from proxy.kms.private_file import make_private_directory
 from proxy.kms.rewrapping import rewrap
 from proxy.kms.selection import Selection
@@ -37,8 +38,9 @@ def import_kek_command(config: Path, tenant: str, region: str | None, reference:
     except SecretError as error:
         raise KeysError(str(error)) from None
     make_private_directory(desk.settings.state)
+    desk.follow_shreds()
     with desk.on_record("import_kek", f"{owner.tenant}/{owner.region}"):
-        version = desk.services.import_kek(owner, kek)
+        version = desk.services.import_kek(owner, kek, _shredded(desk))
         moved = _put_under(desk, owner)
     click.echo(f"KEK version {version} of {owner.tenant}/{owner.region}; {moved} data keys are under it.")
 
@@ -52,8 +54,14 @@ def _owner(desk: Desk, tenant: str, region: str | None) -> Owner:
     return found[0]
 
 
+def _shredded(desk: Desk) -> set[bytes]:
+    """The ids of KEKs that must not come back."""
+    return set() if desk.file.stamp() is None else {each.kek_id for each in desk.file.document().shredded}
+
+
 def _put_under(desk: Desk, owner: Owner) -> int:
     chosen = Selection(owner.tenant, owner.region)
-    if desk.file.stamp() is None or not chosen.owners(desk.file.read()):
+    there = () if desk.file.stamp() is None else desk.file.read()
+    if not chosen.owners(entry for entry in there if entry.state is not KeyState.DESTROYED):
         return 0  # `wxgate keys init` comes after
     return rewrap(desk.file, desk.services, chosen, resume=True).keys

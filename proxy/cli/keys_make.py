@@ -33,6 +33,7 @@ def init_command(config: Path, as_json: bool) -> None:
     desk = open_desk(config)
     settings = desk.settings
     make_private_directory(settings.state)
+    desk.follow_shreds()
     wanted = [Slot(owner, group, use) for owner in settings.owners for group in settings.groups for use in Purpose]
     with desk.on_record("init", "all keys") as concerned:
         made = make_missing(desk.file, desk.services, wanted, time.time(), secrets.token_bytes)

@@ -41,6 +41,7 @@ def rewrap_command(
         if not as_json:
             click.echo(f"{done} of {of} keys", err=True)
 
+    desk.follow_shreds()
     with desk.on_record("rewrap", f"{told(chosen)}{f' to service {to_service}' if to_service else ''}"):
         done = rewrap(desk.file, desk.services, chosen, to_service=to_service, resume=resume, progress=progress)
     rows = [

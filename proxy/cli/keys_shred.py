@@ -57,7 +57,14 @@ def _shred(desk: Desk, owner: Owner, receipts: Path | None, *, kek_is_gone: bool
     signer = signing_key(desk.file)  # before anything is destroyed: without a key there would be no receipt
     ids = [entry.id for entry in desk.file.read() if entry.slot.owner == owner]
     with desk.on_record("shred", f"{owner.tenant}/{owner.region}", ids) as concerned:
-        receipt = shred(desk.file, desk.services, owner, time.time(), kek_is_gone=kek_is_gone)
+        receipt = shred(
+            desk.file,
+            desk.services,
+            owner,
+            time.time(),
+            kek_is_gone=kek_is_gone,
+            several_machines=desk.settings.keys.redis is not None,
+        )
         concerned(receipt.key_ids)
     text = receipt.signed(signer).decode()
     click.echo(text, nl=False)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import click
 
-from proxy.cli.deployment import AS_JSON, explained, put_on_record
+from proxy.cli.deployment import AS_JSON, explained
 from proxy.cli.keys_desk import Desk, open_desk
 from proxy.cli.policy_table import shown
 from proxy.crypto.data_key import DataKey
 from proxy.crypto.field_token import MAX_TOKEN, Scope, TokenError, open_token, parse
 from proxy.crypto.token_anatomy import Anatomy, dissect
 from proxy.kms.keyring_format import USABLE, Entry
+from proxy.serve.key_record import put_on_record
 from proxy.serve.memory import close_memory
 
 type Told = dict[str, str | int | bool | None]

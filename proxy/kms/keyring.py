@@ -23,6 +23,7 @@ from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Document, Entry, KeyState
 from proxy.kms.limits import KeyLimits
 from proxy.kms.service import KeysError, Slot
+from proxy.kms.shredded import Shredded
 from proxy.ports import Clock, Log, Measures, Owner
 from proxy.refusal import Refusal
 
@@ -340,6 +341,10 @@ class Keyring:
     def entries(self) -> tuple[Entry, ...]:
         """As the file said when it was last read."""
         return self._document.entries
+
+    def shredded(self) -> frozenset[Shredded]:
+        """The KEKs that are to be nowhere any more, as the file said when it was last read."""
+        return self._document.shredded
 
     def not_ready(self) -> list[str]:
         """Why messages are refused, or soon will be."""

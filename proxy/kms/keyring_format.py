@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from proxy.crypto.data_key import KEY_ID_SIZE, Purpose
 from proxy.kms.service import NAME, REGION, Slot, Wrapped
+from proxy.kms.shredded import KEK_ID_SIZE, Shredded
 from proxy.kms.strict_json import MalformedError, Record, loads
 from proxy.ports import Owner
 
@@ -25,6 +26,7 @@ _MAX_TIME = 253_402_300_799
 _MAX_COUNT = 2**63 - 1
 # With customer-brought keys the id is twice as long.
 _KEY_ID = re.compile(rf"[0-9a-f]{{{2 * KEY_ID_SIZE}}}([0-9a-f]{{{2 * KEY_ID_SIZE}}})?", re.ASCII)
+_KEK_ID = re.compile(rf"[0-9a-f]{{{2 * KEK_ID_SIZE}}}", re.ASCII)
 _TAG = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _WRAPPED = frozenset({"id", "service", "kek_version", "wrapped"})
 _OLD_MEMBERS = frozenset(
@@ -84,18 +86,20 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class Document:
     """A keyring as a whole. `revision` counts its changes. `tag_key`: the wrapped key of its integrity tag, with the
-    region of the gateway that made it; None in format 1, where the unlock key stands for it."""
+    region of the gateway that made it; None in format 1, where the unlock key stands for it. `shredded`: KEKs of
+    embedded key services, on whatever machine, that are to be there no more."""
 
     entries: tuple[Entry, ...]
     revision: int = 0
     tag_key: Wrapped | None = None
     region: str = ""
+    shredded: frozenset[Shredded] = frozenset()
 
 
 def shared(document: Document) -> tuple[object, ...]:
     """What all machines have in common: everything but the revision, the order and each machine's own counts."""
     entries = {entry.id: replace(entry, uses=0, size=0) for entry in document.entries}
-    return entries, document.tag_key, document.region
+    return entries, document.tag_key, document.region, document.shredded
 
 
 def noted(entries: tuple[Entry, ...], before: tuple[Entry, ...]) -> tuple[Entry, ...]:
@@ -127,7 +131,7 @@ def decode(data: bytes) -> tuple[Document, str]:
     """The document and its tag, the tag not verified yet. Raises MalformedError."""
     content = loads(data)
     old = isinstance(content, dict) and content.get("version") == OLD_FORMAT
-    record = Record(content, {"version", "entries", "tag"} | (set() if old else {"revision", "tag_key"}))
+    record = Record(content, {"version", "entries", "tag"} | (set() if old else {"revision", "tag_key", "shredded"}))
     record.number("version", OLD_FORMAT if old else FORMAT, FORMAT)
     entries = tuple(_entry(number, item, old) for number, item in enumerate(record.items("entries"), 1))
     _require_whole(entries)
@@ -135,7 +139,11 @@ def decode(data: bytes) -> tuple[Document, str]:
         return Document(entries), record.text("tag", _TAG)
     tag_key = Record(record.any("tag_key"), _WRAPPED | {"region"})
     document = Document(
-        entries, record.number("revision", 1, _MAX_COUNT), _wrapped(tag_key), tag_key.text("region", REGION)
+        entries,
+        record.number("revision", 1, _MAX_COUNT),
+        _wrapped(tag_key),
+        tag_key.text("region", REGION),
+        frozenset(_shredded(item) for item in record.items("shredded")),
     )
     return document, record.text("tag", _TAG)
 
@@ -149,6 +157,10 @@ def _members(document: Document) -> dict[str, object]:
         "version": FORMAT,
         "revision": document.revision,
         "tag_key": {"region": document.region, **_wrapped_members(document.tag_key)},
+        "shredded": [
+            {"tenant": owner.tenant, "region": owner.region, "kek": kek_id.hex()}
+            for owner, kek_id in sorted(document.shredded)
+        ],
         "entries": [_entry_members(entry) for entry in document.entries],
     }
 
@@ -177,6 +189,12 @@ def _wrapped_members(wrapped: Wrapped) -> dict[str, object]:
         "kek_version": wrapped.kek_version,
         "wrapped": base64.b64encode(wrapped.sealed).decode(),
     }
+
+
+def _shredded(item: object) -> Shredded:
+    record = Record(item, {"tenant", "region", "kek"})
+    owner = Owner(record.text("tenant", NAME), record.text("region", REGION))
+    return Shredded(owner, bytes.fromhex(record.text("kek", _KEK_ID)))
 
 
 def _wrapped(record: Record, service: str = "") -> Wrapped:

@@ -3,8 +3,10 @@ normative."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
@@ -14,8 +16,16 @@ from proxy.crypto.secret_bytes import SecretBytes
 from proxy.crypto.xaes import KEY_SIZE, NONCE_SIZE, Xaes256Gcm
 from proxy.kms.kek_file import FILE, KekFile, Keks, Row
 from proxy.kms.service import NO_KEK, Destroyed, KeysError, Slot, Wrapped, context
+from proxy.kms.shredded import kek_id_of
 from proxy.kms.unlock import Stretching, Unlock, UnlockKey
 from proxy.ports import Entropy, Owner
+
+
+class _Kek(NamedTuple):
+    """An opened one."""
+
+    id: bytes
+    cipher: Xaes256Gcm
 
 
 class LocalKms:
@@ -31,13 +41,13 @@ class LocalKms:
         self._file = KekFile(state)
         self._entropy = entropy
         # The stamp of the file and what it held, in one: several threads read and let go.
-        self._known: tuple[tuple[int, ...] | None, dict[tuple[Owner, int], Xaes256Gcm]] = (None, {})
+        self._known: tuple[tuple[int, ...] | None, dict[tuple[Owner, int], _Kek]] = (None, {})
 
     def __repr__(self) -> str:
         return f"LocalKms({self._file.path})"
 
     @property
-    def _keks(self) -> dict[tuple[Owner, int], Xaes256Gcm]:
+    def _keks(self) -> dict[tuple[Owner, int], _Kek]:
         return self._known[1]
 
     @property
@@ -100,11 +110,22 @@ class LocalKms:
             versions = [row.version for row in keks.rows if row.owner == owner]
             if not versions:
                 return Destroyed(f"{NO_KEK} of {owner.tenant}/{owner.region} in {FILE}")
-            rows = [replace(row, sealed=b"") if row.owner == owner else row for row in keks.rows]
-            self._file.replace(Keks(keks.stretching, rows))
-            self._read()
+            self._remove(keks, owner, versions)
         numbers = ", ".join(map(str, versions))
         return Destroyed(f"removed version {numbers} of {owner.tenant}/{owner.region} from {FILE}")
+
+    def kek_ids(self, owner: Owner) -> dict[int, bytes]:
+        """See Embedded."""
+        self._refresh()
+        return {version: kek.id for (of, version), kek in self._keks.items() if of == owner}
+
+    def destroy_keks(self, owner: Owner, kek_ids: Collection[bytes]) -> None:
+        """See Embedded. The copies are the matter of who made them, as with `destroy_kek`."""
+        with self._file.locked():
+            keks = self._read()
+            versions = [version for version, kek_id in self.kek_ids(owner).items() if kek_id in kek_ids]
+            if versions:
+                self._remove(keks, owner, versions)
 
     def check(self) -> None:
         """See KeyService. Reads the file anew."""
@@ -148,6 +169,14 @@ class LocalKms:
         self._file.replace(Keks(stretching, [*keks.rows, Row(owner, version, sealed)]))
         self._read()
 
+    def _remove(self, keks: Keks, owner: Owner, versions: Collection[int]) -> None:
+        """Their rows stay, so that no number is given out again."""
+        rows = [
+            replace(row, sealed=b"") if row.owner == owner and row.version in versions else row for row in keks.rows
+        ]
+        self._file.replace(Keks(keks.stretching, rows))
+        self._read()
+
     def _seal(self, stretching: Stretching | None) -> Xaes256Gcm:
         return Xaes256Gcm(self._derived(stretching, b"wxgate/1 kek seal"))
 
@@ -162,18 +191,18 @@ class LocalKms:
                 f"{self._file.path}: no {which} of {owner.tenant}/{owner.region}; restore the file unless it was "
                 "destroyed on purpose, or run `wxgate keys init` if this owner is new"
             )
-        return kek
+        return kek.cipher
 
     def _newest(self, owner: Owner) -> int:
         return max((version for of, version in self._keks if of == owner), default=0)
 
-    def _opened(self, keks: Keks) -> dict[tuple[Owner, int], Xaes256Gcm]:
+    def _opened(self, keks: Keks) -> dict[tuple[Owner, int], _Kek]:
         if not keks.rows:
             return {}
         seal = self._seal(keks.stretching)
         try:
             return {
-                (row.owner, row.version): Xaes256Gcm(_open(seal, row.sealed, _kek_aad(row.owner, row.version)))
+                (row.owner, row.version): _kek(_open(seal, row.sealed, _kek_aad(row.owner, row.version)))
                 for row in keks.rows
                 if row.sealed
             }
@@ -186,6 +215,10 @@ class LocalKms:
 
 def _open(key: Xaes256Gcm, sealed: bytes, aad: bytes) -> SecretBytes:
     return SecretBytes(key.decrypt(sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], aad))
+
+
+def _kek(kek: SecretBytes) -> _Kek:
+    return _Kek(kek_id_of(kek), Xaes256Gcm(kek))
 
 
 def _kek_aad(owner: Owner, version: int) -> bytes:

@@ -4,6 +4,7 @@ embedded one."""
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -140,6 +141,19 @@ class Holding(Protocol):
 
     def forget(self) -> None:
         """Lets go of every KEK; the next call opens what it needs. Does not block."""
+        ...
+
+
+@runtime_checkable
+class Embedded(KeyService, Protocol):
+    """A key service of this machine alone: other machines have KEKs of their own copy."""
+
+    def kek_ids(self, owner: Owner) -> Mapping[int, bytes]:
+        """The id of every KEK of `owner` that is there, by its version. Raises KeysError."""
+        ...
+
+    def destroy_keks(self, owner: Owner, kek_ids: Collection[bytes]) -> None:
+        """Destroys those KEKs of `owner` and no other. Called again it changes nothing. Raises KeysError."""
         ...
 
 

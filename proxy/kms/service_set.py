@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from proxy.crypto.data_key import BROUGHT_KEY_ID_SIZE, key_id_of
-from proxy.kms.service import Destroyed, Importing, KeysError, KeyService, Slot, Wrapped
+from proxy.kms.service import Destroyed, Embedded, Importing, KeysError, KeyService, Slot, Wrapped
+from proxy.kms.shredded import kek_id_of
 from proxy.kms.unlock import random_key
 from proxy.ports import Owner
 
@@ -43,6 +44,11 @@ class ServiceSet:
         """The service that wraps for `owner`."""
         return self._tenants.get(owner.tenant, self.default)
 
+    @property
+    def embedded(self) -> Embedded | None:
+        """The service that is this machine's alone, if there is one."""
+        return next((each for each in self if isinstance(each, Embedded)), None)
+
     def opener(self, slot: Slot, wrapped: Wrapped) -> KeyService:
         """The service that opens `wrapped`. KeysError if it is not configured, or is another tenant's."""
         service = self._openers(slot.owner).get(wrapped.service)
@@ -76,9 +82,9 @@ class ServiceSet:
         """See KeyService."""
         return self.of(owner).rotate_kek(owner)
 
-    def import_kek(self, owner: Owner, kek: bytes) -> int:
+    def import_kek(self, owner: Owner, kek: bytes, shredded: Collection[bytes] = ()) -> int:
         """See Importing. `kek`: 32 random bytes, raw, in hex or in base64. The tenant must be one that brings its own:
-        the ids of its data keys tell. Raises KeysError."""
+        the ids of its data keys tell. `shredded`: the ids of KEKs that must not come back. Raises KeysError."""
         service = self.of(owner)
         if owner.tenant not in self._brought:
             raise KeysError(
@@ -89,7 +95,12 @@ class ServiceSet:
                 f'key service "{service.name}" takes no KEK from wxgate; import it there by its own means '
                 "(docs/keys.md), before the first `wxgate keys init`"
             )
-        return service.import_kek(owner, random_key(kek, "the tenant's KEK"))
+        key = random_key(kek, "the tenant's KEK")
+        if kek_id_of(key) in shredded:
+            raise KeysError(
+                "this KEK was shredded, and what it opened must stay closed; the tenant has to bring another"
+            )
+        return service.import_kek(owner, key)
 
     def wrap(self, slot: Slot, dek: bytes, key_id: bytes | None = None) -> Wrapped:
         """See KeyService. New DEKs of tenants who brought their own KEK get ids of 32 bytes."""

@@ -1,11 +1,13 @@
 """Making a tenant's data unreadable for good: its KEK is destroyed in every key service that opens for it, then the
-keyring's rows.
+keyring's rows. What an embedded key service had is named in the keyring, so that other machines destroy their copies.
 
 Without the KEK no copy of the keyring opens. Interrupted and called again it finishes what is left, and the receipt
 names every key that was ever under the KEK and stands in the keyring.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -14,9 +16,9 @@ from proxy.kms import transitions
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Document, Entry, KeyState
 from proxy.kms.receipt import Receipt
-from proxy.kms.service import GATEWAY_TENANT, KeysError, KeyServiceDownError
+from proxy.kms.service import GATEWAY_TENANT, Destroyed, KeysError, KeyServiceDownError
 from proxy.kms.service_set import ServiceSet
-from proxy.kms.transitions import Entries
+from proxy.kms.shredded import Shredded
 from proxy.ports import Owner
 
 _INFO = b"wxgate/1 receipt"
@@ -38,8 +40,17 @@ def to_shred(document: Document, tenant: str, region: str | None) -> list[Owner]
     return found
 
 
-def shred(file: KeyringFile, services: ServiceSet, owner: Owner, now: float, *, kek_is_gone: bool = False) -> Receipt:
+def shred(
+    file: KeyringFile,
+    services: ServiceSet,
+    owner: Owner,
+    now: float,
+    *,
+    kek_is_gone: bool = False,
+    several_machines: bool = False,
+) -> Receipt:
     """Destroys the KEK of `owner` wherever it may be, then its rows; what was done. `now`: Unix seconds.
+    `several_machines`: others share the keyring, and the receipt says what it does not speak for.
 
     Nothing is changed if a key of the owner is still wrapped by another service than the one gateway.yaml names for it,
     or if none of its keys opens: the KEK would be somewhere else, and stay there. `kek_is_gone`: go on all the same,
@@ -55,15 +66,28 @@ def shred(file: KeyringFile, services: ServiceSet, owner: Owner, now: float, *, 
         )
     if living and not kek_is_gone:
         _require_opens(services, owner, living)
+    embedded = services.embedded
+    shredded = {Shredded(owner, kek_id) for kek_id in embedded.kek_ids(owner).values()} if embedded else set()
     destroyed = services.destroy_kek(owner)
+    if several_machines and embedded:
+        destroyed = _of_one_machine(destroyed, told=bool(shredded))
 
-    def edit(entries: Entries) -> Entries:
-        ids = {entry.id for entry in entries if entry.slot.owner == owner}
-        return transitions.destroyed(entries, ids, now)
+    def edit(document: Document) -> Document:
+        ids = {entry.id for entry in document.entries if entry.slot.owner == owner}
+        entries = transitions.destroyed(document.entries, ids, now)
+        return replace(document, entries=entries, shredded=document.shredded | shredded)
 
-    file.change(edit)
+    file.change_document(edit)
     key_ids = tuple(entry.id for entry in file.read() if entry.slot.owner == owner)
     return Receipt(owner, int(now), service.name, destroyed, key_ids)
+
+
+def _of_one_machine(destroyed: Destroyed, *, told: bool) -> Destroyed:
+    """What a receipt may say of an embedded key service where every machine has its own."""
+    others = "others follow when they take up the keyring" if told else "others were not told to do anything"
+    return replace(
+        destroyed, operation=f"{destroyed.operation}; this is the embedded key service of one machine, {others}"
+    )
 
 
 def _require_opens(services: ServiceSet, owner: Owner, living: list[Entry]) -> None:

@@ -23,7 +23,7 @@ def export_wrapped(file: KeyringFile, chosen: Selection) -> tuple[bytes, list[En
         raise KeysError("no key of that tenant, region and group; see `wxgate keys list`")
     if document.tag_key is None:
         raise KeysError("the keyring has format 1; any change of it, such as `wxgate keys rotate`, renews it")
-    return file.text(replace(document, entries=entries)), list(entries)
+    return file.text(replace(document, entries=entries, shredded=frozenset())), list(entries)
 
 
 def import_wrapped(file: KeyringFile, services: KeyService, data: bytes) -> list[Entry]:

@@ -163,8 +163,8 @@ def counted(entries: Entries, counts: Mapping[bytes, tuple[int, int]]) -> Entrie
 
 def merged(mine: Document, other: Document) -> Document:
     """What two copies of one keyring say together: every key of both, each as the copy has it that changed it more
-    often; of as many changes, the one further on in its life. What one of them has destroyed stays so. Counts are this
-    machine's own.
+    often; of as many changes, the one further on in its life. What one of them has destroyed, or shredded, stays so.
+    Counts are this machine's own.
 
     The revision of the whole says nothing of a key: another one's change must not undo what was said of this one. Both
     machines come to the same result, but for the counts.
@@ -176,7 +176,8 @@ def merged(mine: Document, other: Document) -> Document:
         found[entry.id] = max(found.get(entry.id, entry), entry, key=_further)
     together = sorted(found.values(), key=lambda entry: (entry.created, entry.id))
     zero = {entry.id: (0, 0) for entry in together}
-    return replace(newer, entries=_one_active(counted(tuple(together), zero | own)))
+    entries = _one_active(counted(tuple(together), zero | own))
+    return replace(newer, entries=entries, shredded=mine.shredded | other.shredded)
 
 
 def _further(entry: Entry) -> tuple[bool, int, int, int, int, bytes]:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from proxy.kms.distribution import Outcome
 from proxy.kms.keyring import Keyring
-from proxy.kms.service_settings import KeySettings
 from proxy.observe.log import StructuredLog
+from proxy.serve.settings import Settings
+from proxy.serve.shred_following import ShredFollowing
 
 
 class KeyTending:
@@ -17,16 +18,23 @@ class KeyTending:
     def __init__(self, log: StructuredLog, count: Callable[[str, str], None]) -> None:
         """`count`: adds one to a counter with one label."""
         self._log, self._count = log, count
+        self._following = ShredFollowing(log)
         self._exchange_at = 0.0
 
-    async def turn(self, keys: Keyring, settings: KeySettings) -> None:
+    async def turn(self, keys: Keyring, settings: Settings) -> None:
         """Returns when no thread works on keys any more, so that a worker can be forked."""
         await keys.tick(keep=True)
-        if settings.redis is not None and time.monotonic() >= self._exchange_at:
-            self._exchange_at = time.monotonic() + settings.redis.refresh
+        redis = settings.keys.redis
+        if redis is not None and time.monotonic() >= self._exchange_at:
+            self._exchange_at = time.monotonic() + redis.refresh
             self._note(await keys.exchange())
+        await self._following.turn(keys, settings)
         await keys.keep()
         await keys.quiet()
+
+    def warnings(self) -> list[str]:
+        """What somebody must look at while the gateway goes on."""
+        return self._following.warnings()
 
     def _note(self, outcome: Outcome | None) -> None:
         """A keyring of Redis that is refused, or older than it was, is an alarm."""

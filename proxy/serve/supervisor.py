@@ -85,6 +85,7 @@ class Supervisor:
         self.spawning: set[asyncio.Task[None]] = set()
         self.past = empty()  # what dead workers counted
         self.outgoing: list[Keyring] = []  # replaced, and not closed yet
+        self.tending = KeyTending(log, self.count)
         self.restarts = self.quick_deaths = 0
         self.reload_problem = self.reload_cause = ""
         self.draining = False
@@ -226,15 +227,14 @@ class Supervisor:
                 self.reload("files")
 
     async def tend_keys(self) -> None:
-        tending = KeyTending(self.log, self.count)
         while True:
-            settings = self.loaded.settings.keys
+            settings = self.loaded.settings
             try:
                 async with self.still:
-                    await tending.turn(self.loaded.keys, settings)
+                    await self.tending.turn(self.loaded.keys, settings)
             except Exception as error:  # noqa: BLE001 - a fault here must not end the gateway
                 self.log.fault(error)
-            await asyncio.sleep(settings.limits.refresh)
+            await asyncio.sleep(settings.keys.limits.refresh)
 
     def count(self, name: str, label: str) -> None:
         self.past.counts[name, label] = self.past.counts.get((name, label), 0) + 1
@@ -330,7 +330,8 @@ class Supervisor:
         found += [
             f"certificate {name} has expired or cannot be read" for name, left in self.certificates() if left <= 0
         ]
-        found += _each_once([self.loaded.keys.warnings(), *(record.warnings for record in self.workers.values())])
+        own = self.loaded.keys.warnings() + self.tending.warnings()
+        found += _each_once([own, *(record.warnings for record in self.workers.values())])
         return found + [str(problem) for problem in self.loaded.settings.warnings]
 
     def certificates(self) -> Iterator[tuple[str, float]]:

@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cli import keys_desk as command
-from proxy.cli.deployment import on_record
 from proxy.cli.keys import keys
 from proxy.kms.redis_settings import RedisSettings
 from proxy.kms.service_settings import KeySettings, LocalSettings, ServiceSettings, TenantKeys
 from proxy.observe.audit_verify import verify
 from proxy.ports import Owner
+from proxy.serve.key_record import on_record
 
 
 @dataclass
@@ -266,6 +266,23 @@ def test_shred_of_nobody(made: list[dict[str, Any]]) -> None:
     assert "no key of tenant" in run("shred", "--tenant", "nobody", "--yes", exit_code=1).stderr
 
 
+def test_where_a_shredding_was_not_followed_yet_new_keys_are_not_put_under_the_old_kek(
+    settings: Settings, made: list[dict[str, Any]]
+) -> None:
+    kek_file = settings.state / "kek.json"
+    before = kek_file.read_bytes()
+    run("shred", "--tenant", "acme", "--yes")
+    kek_file.write_bytes(before)  # as on a machine that took up the keyring, with the gateway stopped
+    already = len(records(settings))
+    assert {(e["tenant"], e["kek_version"]) for e in listed("init")} == {("acme", 2)}
+    told = [(it["reason"], it["subject"], it["phase"]) for it in records(settings)[already:]]
+    assert told[:2] == [("follow_shred", "acme/in", "asked"), ("follow_shred", "acme/in", "ended")]
+    assert [kek["sealed"] == "" for kek in json.loads(kek_file.read_bytes())["keks"] if kek["tenant"] == "acme"] == [
+        True,
+        False,
+    ]
+
+
 # --- export, import
 
 
@@ -345,6 +362,15 @@ def test_an_imported_kek_is_the_newest_and_keys_are_under_it(
 def test_a_kek_can_be_imported_before_there_are_keys(brought: Settings, tmp_path: Path) -> None:
     assert "KEK version 1 of acme/in; 0 data keys" in import_kek(tmp_path, secrets.token_hex(32)).output
     assert {(e["tenant"], e["kek_version"]) for e in listed("init")} == {("acme", 1), ("other", 1)}
+
+
+def test_a_kek_that_was_shredded_is_not_taken_again(brought: Settings, tmp_path: Path) -> None:
+    kek = secrets.token_hex(32)
+    import_kek(tmp_path, kek)
+    run("init")
+    run("shred", "--tenant", "acme", "--yes")
+    assert "this KEK was shredded" in import_kek(tmp_path, kek, exit_code=1).stderr
+    assert "KEK version 2" in import_kek(tmp_path, secrets.token_hex(32)).output
 
 
 @pytest.mark.parametrize(
@@ -466,7 +492,7 @@ def test_the_keys_of_a_command_that_did_not_end_are_named(
     def die(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("proxy.kms.keyring_file.KeyringFile.change", die)
+    monkeypatch.setattr("proxy.kms.keyring_file.KeyringFile.change_document", die)
     ids = sorted(entry["id"] for entry in made if entry["tenant"] == "acme")
     run(verb, *(("--tenant", "acme") if verb == "shred" else ids), "--yes", exit_code=1)
     assert sorted(named_in(settings, verb, "asked")) == ids

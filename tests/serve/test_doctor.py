@@ -19,12 +19,14 @@ from proxy.kms import transitions
 from proxy.kms.keyring_format import Entry
 from proxy.kms.limits import KeyLimits
 from proxy.kms.redis_link import RedisLink
+from proxy.kms.shredding import shred
 from proxy.serve.doctor import keys as key_checks
 from proxy.serve.doctor import machine
 from proxy.serve.doctor.clock import clock
 from proxy.serve.doctor.finding import Level
 from proxy.serve.settings import load_settings
 from proxy.serve.settings_region import DiskDemand
+from proxy.serve.shred_following import follow_shreds
 from tests.support.installation import Installation
 from tests.support.redis_server import RedisServer
 
@@ -128,6 +130,27 @@ def test_backups_of_what_was_destroyed(files: Installation) -> None:
     desk.file.change(lambda entries: transitions.destroyed(entries, {entries[0].id}, time.time()))
     (found,) = key_checks.backups(desk.services, desk.file.read())
     assert found.level is Level.NOTE and time.strftime("%Y-", time.gmtime()) in found.text
+
+
+def test_a_shredding_that_was_not_followed(files: Installation) -> None:
+    kek_file = files.directory / "state" / "kek.json"
+    before, desk = kek_file.read_bytes(), open_desk(files.config)
+    (owner,) = {entry.slot.owner for entry in desk.file.read()}
+    shred(desk.file, desk.services, owner, time.time())
+    assert list(key_checks.shreddings(desk.services, desk.file.document())) == []
+    kek_file.write_bytes(before)
+    found, _ = key_checks.shreddings(desk.services, desk.file.document())
+    assert found.level is Level.SOON and f"{owner.tenant}/{owner.region}" in found.text
+    follow_shreds(desk.settings, desk.services, desk.file)
+    assert list(key_checks.shreddings(desk.services, desk.file.document())) == []
+
+
+def test_a_kek_that_opens_nothing_but_backups(files: Installation) -> None:
+    desk = open_desk(files.config)
+    assert list(key_checks.shreddings(desk.services, desk.file.document())) == []
+    desk.file.change(lambda entries: transitions.destroyed(entries, {e.id for e in entries}, time.time()))
+    (found,) = key_checks.shreddings(desk.services, desk.file.document())
+    assert found.level is Level.NOTE and "wxgate keys shred" in found.fix
 
 
 def test_keys_that_are_still_with_a_former_service(files: Installation) -> None:

@@ -21,7 +21,8 @@ def examine(
     yield from machine.files(settings)
     yield from keys.services(services)
     try:
-        entries = file.read()
+        document = file.document()
+        entries = document.entries
     except (KeysError, KeyMismatchError) as error:
         yield now("keyring", str(error), "see docs/runbooks/restore-from-backup.md")
     else:
@@ -31,6 +32,7 @@ def examine(
         yield from keys.replacing(entries, at)
         yield from keys.former(settings, services, entries)
         yield from keys.backups(services, entries)
+        yield from keys.shreddings(services, document)
         yield from keys.exchange(settings, file)
     yield from machine.certificates(settings, at)
     yield from machine.memory()

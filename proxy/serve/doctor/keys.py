@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 
 from proxy.crypto.data_key import DataKey, KeyMismatchError, Purpose
+from proxy.kms.following import to_follow
 from proxy.kms.keyring_file import KeyringFile
-from proxy.kms.keyring_format import Entry, KeyState
+from proxy.kms.keyring_format import Document, Entry, KeyState
 from proxy.kms.limits import KeyLimits
 from proxy.kms.local import LocalKms
 from proxy.kms.redis_link import RedisDownError, RedisLink
 from proxy.kms.service import KeysError, KeyServiceDownError
 from proxy.kms.service_set import ServiceSet
+from proxy.kms.shredded import Shredded
 from proxy.kms.transitions import Entries
 from proxy.serve.doctor.finding import Finding, fine, note, now, soon
 from proxy.serve.settings import Settings
@@ -120,6 +123,34 @@ def backups(kms: ServiceSet, entries: Entries) -> Iterator[Finding]:
         day = time.strftime("%Y-%m-%d", time.gmtime(max(entry.retired or 0 for entry in gone)))
         text = f"backups of kek.json made before {day} open keys that were destroyed since"
         yield note("old backups", text, "destroy them, or the unlock key they were made under")
+
+
+def shreddings(kms: ServiceSet, document: Document) -> Iterator[Finding]:
+    """What is left here of what was shredded. Nothing if the embedded key service cannot tell: `services` says that."""
+    with suppress(KeysError):
+        yield from _not_followed(kms, document.shredded)
+        yield from _unused(kms, document.entries)
+
+
+def _not_followed(kms: ServiceSet, shredded: frozenset[Shredded]) -> Iterator[Finding]:
+    """Whether what another machine shredded is destroyed here too."""
+    for owner in to_follow(kms, shredded):
+        text = f"kek.json still has a KEK of {owner.tenant}/{owner.region} that was shredded"
+        yield soon("shredding", text, "a running gateway destroys it; if it runs, /readyz says why it does not")
+
+
+def _unused(kms: ServiceSet, entries: Entries) -> Iterator[Finding]:
+    """KEKs here that open nothing but what was destroyed, and so only backups."""
+    if (embedded := kms.embedded) is None:
+        return
+    living = {entry.slot.owner for entry in entries if entry.state is not KeyState.DESTROYED}
+    for owner in sorted({entry.slot.owner for entry in entries} - living):
+        if embedded.kek_ids(owner):
+            text = f"every key of {owner.tenant}/{owner.region} is destroyed, and kek.json still has its KEK"
+            fix = (
+                f"was the tenant shredded: `wxgate keys shred --tenant {owner.tenant} --region {owner.region}` here too"
+            )
+            yield note("shredding", text, fix)
 
 
 def exchange(settings: Settings, file: KeyringFile) -> Iterator[Finding]:
