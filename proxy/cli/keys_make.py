@@ -29,18 +29,26 @@ _END = "Values of the old lookup keys are not made any more: what the CRM still 
 @AS_JSON
 @explained
 def init_command(config: Path, as_json: bool) -> None:
-    """Make the keys that the configuration and its policies need and that are not there yet."""
+    """Make the keys that the configuration and its policies need and that are not there yet.
+
+    For a tenant that brings its own KEK nothing is made until that was imported: exit status 1, after all others' keys
+    were made.
+    """
     desk = open_desk(config)
     settings = desk.settings
     make_private_directory(settings.state)
     desk.follow_shreds()
-    wanted = [Slot(owner, group, use) for owner in settings.owners for group in settings.groups for use in Purpose]
+    awaited = {owner: text for owner in settings.owners if (text := desk.services.awaited(owner))}
+    owners = [owner for owner in settings.owners if owner not in awaited]
+    wanted = [Slot(owner, group, use) for owner in owners for group in settings.groups for use in Purpose]
     with desk.on_record("init", "all keys") as concerned:
         made = make_missing(desk.file, desk.services, wanted, time.time(), secrets.token_bytes)
         concerned(entry.id for entry in made)
     show_keys(made, as_json, none="No key was missing.")
     if not as_json:
         click.echo(f"Back up {settings.state} and, apart from it, what opens its KEKs: without, all of it is lost.")
+    if awaited:
+        raise KeysError("\n".join((*awaited.values(), "Nothing was made for it; then run `wxgate keys init` again.")))
 
 
 @click.command("rotate")

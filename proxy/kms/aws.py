@@ -38,10 +38,13 @@ class AwsKms:
     def __repr__(self) -> str:
         return f"AwsKms({self.name}, {self._session})"
 
+    def has_kek(self, owner: Owner) -> bool:
+        """See KeyService."""
+        return not all(kek.destroyed for kek in self._versions(owner))
+
     def create_kek(self, owner: Owner) -> int:
         """See KeyService."""
-        versions = self._versions(owner)
-        return self._make(owner, versions) if all(kek.destroyed for kek in versions) else self._newest(owner).version
+        return self._newest(owner).version if self.has_kek(owner) else self._make(owner, self._versions(owner))
 
     def rotate_kek(self, owner: Owner) -> int:
         """See KeyService."""

@@ -44,6 +44,10 @@ class Bounded:
     def __repr__(self) -> str:
         return f"Bounded({self._service!r})"
 
+    def has_kek(self, owner: Owner) -> bool:
+        """See KeyService."""
+        return self._within(PATIENCE, self._service.has_kek, owner)
+
     def create_kek(self, owner: Owner) -> int:
         """See KeyService."""
         return self._within(PATIENCE, self._service.create_kek, owner)

@@ -55,6 +55,11 @@ class LocalKms:
         """Keyed the integrity tag of keyrings of format 1, which knew unlock keys only. Raises KeysError."""
         return self._derived(None, b"wxgate/1 keyring tag")
 
+    def has_kek(self, owner: Owner) -> bool:
+        """See KeyService."""
+        self._refresh()
+        return self._newest(owner) > 0
+
     def create_kek(self, owner: Owner) -> int:
         """See KeyService. The new KEK is on the disk, and was read back, when this returns."""
         with self._file.locked():

@@ -49,12 +49,13 @@ class Pkcs11Kms:
     def __repr__(self) -> str:
         return f"Pkcs11Kms({self.name}, {self._token})"
 
+    def has_kek(self, owner: Owner) -> bool:
+        """See KeyService."""
+        return self._there(owner) > 0
+
     def create_kek(self, owner: Owner) -> int:
         """See KeyService."""
-        try:
-            return self._token.use(lambda session: _newest(session, owner))
-        except AbsentError:
-            return self._token.use(lambda session: _generate(session, owner, 1))
+        return self._there(owner) or self._token.use(lambda session: _generate(session, owner, 1))
 
     def rotate_kek(self, owner: Owner) -> int:
         """See KeyService."""
@@ -63,10 +64,7 @@ class Pkcs11Kms:
 
     def import_kek(self, owner: Owner, kek: bytes) -> int:
         """See Importing."""
-        try:
-            newest = self._token.use(lambda session: _newest(session, owner))
-        except AbsentError:
-            newest = 0
+        newest = self._there(owner)
         return self._token.use(lambda session: _store(session, owner, newest + 1, kek))
 
     def wrap(self, slot: Slot, dek: bytes, key_id: bytes | None = None) -> Wrapped:
@@ -123,6 +121,13 @@ class Pkcs11Kms:
         """See KeyService."""
         with suppress(AbsentError):  # an empty token is at hand as well
             self._token.use(_first)
+
+    def _there(self, owner: Owner) -> int:
+        """The newest version; 0 if there is none."""
+        try:
+            return self._token.use(lambda session: _newest(session, owner))
+        except AbsentError:
+            return 0
 
     def _asked[T](self, owner: Owner, work: Callable[[Session], T]) -> T:
         try:

@@ -93,6 +93,10 @@ class KeyService(Protocol):
         """What `Wrapped.service` says of DEKs that this service opens."""
         ...
 
+    def has_kek(self, owner: Owner) -> bool:
+        """Whether `owner` has a KEK here that new DEKs could be wrapped under. Makes none."""
+        ...
+
     def create_kek(self, owner: Owner) -> int:
         """Sees to it that `owner` has a KEK; the newest version. Called again it changes nothing."""
         ...

@@ -74,8 +74,33 @@ class ServiceSet:
         """Seconds after which a DEK of `owner` must be unwrapped anew; None if nothing is said of it."""
         return self._brought.get(owner.tenant)
 
-    def create_kek(self, owner: Owner) -> int:
+    def has_kek(self, owner: Owner) -> bool:
         """See KeyService."""
+        return self.of(owner).has_kek(owner)
+
+    def awaited(self, owner: Owner) -> str:
+        """What has to be done before there can be keys of `owner`, who brings its KEK into the gateway's key service
+        and did not yet; "" if nothing has. With a service of its own the KEK is the tenant's wherever it was made.
+
+        Raises KeysError.
+        """
+        service = self.of(owner)
+        if owner.tenant not in self._brought or owner.tenant in self._tenants or service.has_kek(owner):
+            return ""
+        how = (
+            f"`wxgate keys import-kek --tenant {owner.tenant} --region {owner.region} --kek file:PATH`"
+            if isinstance(service, Importing)
+            else "by the service's own means (docs/keys.md)"
+        )
+        return (
+            f'tenant "{owner.tenant}" brings its own KEK, and key service "{service.name}" has none of '
+            f"{owner.tenant}/{owner.region} yet: import it first, {how}"
+        )
+
+    def create_kek(self, owner: Owner) -> int:
+        """See KeyService. KeysError if the KEK is the tenant's to bring."""
+        if awaited := self.awaited(owner):
+            raise KeysError(awaited)
         return self.of(owner).create_kek(owner)
 
     def rotate_kek(self, owner: Owner) -> int:

@@ -37,6 +37,13 @@ class VaultKms:
     def __repr__(self) -> str:
         return f"VaultKms({self.name}, {self._session})"
 
+    def has_kek(self, owner: Owner) -> bool:
+        """See KeyService."""
+        try:
+            return self._newest(owner) > 0
+        except NoSuchPathError:
+            return False
+
     def create_kek(self, owner: Owner) -> int:
         """See KeyService."""
         try:

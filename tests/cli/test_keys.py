@@ -364,6 +364,31 @@ def test_a_kek_can_be_imported_before_there_are_keys(brought: Settings, tmp_path
     assert {(e["tenant"], e["kek_version"]) for e in listed("init")} == {("acme", 1), ("other", 1)}
 
 
+def test_init_makes_nothing_for_who_has_yet_to_bring_its_kek_and_goes_on_with_the_others(
+    brought: Settings, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        result = run("init", exit_code=1)
+        assert "import-kek --tenant acme --region in" in result.stderr and "`wxgate keys init` again" in result.stderr
+        assert {e["tenant"] for e in listed("list")} == {"other"}
+    keks = json.loads((brought.state / "kek.json").read_bytes())["keks"]
+    assert {kek["tenant"] for kek in keks} == {"other", "wxgate.keyring"}
+    assert json.loads(run("init", "--json", exit_code=1).stdout) == {"keys": []}
+    import_kek(tmp_path, secrets.token_hex(32))
+    assert {e["tenant"] for e in listed("init")} == {"acme"}
+    assert listed("init") == []
+
+
+def test_nothing_makes_a_kek_for_who_has_yet_to_bring_it(
+    settings: Settings, made: list[dict[str, Any]], brought: Settings
+) -> None:
+    run("shred", "--tenant", "acme", "--yes")
+    before = (settings.state / "kek.json").read_bytes()
+    run("init", exit_code=1)
+    assert "import it first" in run("init", exit_code=1).stderr
+    assert (settings.state / "kek.json").read_bytes() == before
+
+
 def test_a_kek_that_was_shredded_is_not_taken_again(brought: Settings, tmp_path: Path) -> None:
     kek = secrets.token_hex(32)
     import_kek(tmp_path, kek)

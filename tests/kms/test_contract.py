@@ -91,6 +91,15 @@ def test_creating_again_changes_nothing(provider: Provider, kms: KeyService, slo
     assert kms.unwrap(slot, wrapped) == dek
 
 
+def test_whether_there_is_a_kek(provider: Provider, kms: KeyService) -> None:
+    owner = new_owner()
+    assert not kms.has_kek(owner) and not provider.open().has_kek(owner)
+    kms.create_kek(owner)
+    assert kms.has_kek(owner) and provider.open().has_kek(owner)
+    kms.destroy_kek(owner)
+    assert not kms.has_kek(owner) and not provider.open().has_kek(owner)
+
+
 def test_versions_of_a_kek(provider: Provider, kms: KeyService, slot: Slot) -> None:
     running = provider.open()
     deks = [new_dek() for _ in range(3)]

@@ -16,6 +16,7 @@ from proxy.kms.service_set import ServiceSet
 from proxy.kms.service_settings import AwsSettings, KeySettings, LocalSettings, ServiceSettings, TenantKeys
 from proxy.kms.services import open_services
 from proxy.kms.unlock import Passphrase
+from proxy.ports import Owner
 from tests.kms.conftest import ACME, DATA, FOREIGN, OTHER
 
 RANDOM = secrets.token_bytes
@@ -47,7 +48,7 @@ def test_the_factory_makes_what_the_settings_say(state: Path) -> None:
     words = b"cleft cam synod lacy yr wok"
     settings = KeySettings(ServiceSettings("kek", LocalSettings(passphrase=words)))
     services = open_services(replace(settings, tenants={"other": TenantKeys(None, 9.0)}), state, RANDOM)
-    assert (services.create_kek(ACME), services.create_kek(OTHER)) == (1, 1)
+    assert (services.create_kek(ACME), services.import_kek(OTHER, RANDOM(32))) == (1, 1)
     brought = services.wrap(FOREIGN, RANDOM(32))
     assert (brought.service, len(brought.key_id), services.cache_age(OTHER)) == ("kek", 32, 9.0)
     dek = RANDOM(32)
@@ -75,6 +76,26 @@ def test_a_key_of_a_brought_tenant_commits_with_32_bytes(place: Place) -> None:
     wrapped = services.wrap(DATA, dek)
     assert wrapped.key_id == key_id_of(dek, 32) and wrapped.key_id[:16] == key_id_of(dek)
     assert DataKey(services.unwrap(DATA, wrapped), Purpose.DATA, wrapped.key_id).id == wrapped.key_id
+
+
+def test_a_kek_that_a_tenant_brings_is_never_made_for_it(place: Place) -> None:
+    services = ServiceSet(place.each["main"], brought={"acme": None})
+    with pytest.raises(KeysError, match=r"brings its own KEK.*import-kek --tenant acme --region in"):
+        services.create_kek(ACME)
+    assert not services.has_kek(ACME) and services.awaited(OTHER) == "" and services.create_kek(OTHER) == 1
+    services.import_kek(ACME, RANDOM(32))
+    assert services.has_kek(ACME) and services.awaited(ACME) == "" and services.create_kek(ACME) == 1
+
+
+def test_where_a_kek_is_imported_by_other_means_that_is_said(place: Place) -> None:
+    class Vault:
+        name = "vault"
+
+        def has_kek(self, owner: Owner) -> bool:
+            return False
+
+    services = ServiceSet(Vault(), brought={"acme": None})  # type: ignore[arg-type]
+    assert "by the service's own means" in services.awaited(ACME)
 
 
 def test_a_dek_is_shown_only_to_services_of_its_owner(place: Place) -> None:

@@ -100,6 +100,14 @@ def test_a_missing_key(files: Installation) -> None:
     assert "key missing" in checks(examined(files, exit_code=2)["now"])
 
 
+def test_a_tenant_that_has_yet_to_bring_its_kek(files: Installation) -> None:
+    plain = "keys: {unlock: 'file:secrets/unlock'}"
+    files.edit(plain, "keys: {service: {kind: local, unlock: 'file:secrets/unlock'}, tenants: {another: {}}}")
+    files.edit("tenant: acme", "tenant: another")
+    found = examined(files, exit_code=2)
+    assert {"import-kek --tenant another" in it["fix"] for it in found["now"] if it["check"] == "key missing"} == {True}
+
+
 def test_certificates_that_end_soon_or_ended(files: Installation) -> None:
     settings = load_settings(files.config)
     at = time.time()

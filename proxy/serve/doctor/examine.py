@@ -26,7 +26,7 @@ def examine(
     except (KeysError, KeyMismatchError) as error:
         yield now("keyring", str(error), "see docs/runbooks/restore-from-backup.md")
     else:
-        yield from keys.present(settings, entries)
+        yield from keys.present(settings, services, entries)
         yield from keys.open_well(services, entries)
         yield from keys.worn(entries, settings.keys.limits, at)
         yield from keys.replacing(entries, at)

@@ -14,10 +14,11 @@ from proxy.kms.keyring_format import Document, Entry, KeyState
 from proxy.kms.limits import KeyLimits
 from proxy.kms.local import LocalKms
 from proxy.kms.redis_link import RedisDownError, RedisLink
-from proxy.kms.service import KeysError, KeyServiceDownError
+from proxy.kms.service import KeysError, KeyServiceDownError, Slot
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.shredded import Shredded
 from proxy.kms.transitions import Entries
+from proxy.ports import Owner
 from proxy.serve.doctor.finding import Finding, fine, note, now, soon
 from proxy.serve.settings import Settings
 
@@ -41,18 +42,26 @@ def services(kms: ServiceSet) -> Iterator[Finding]:
             yield fine("key service", f"{service.name} answers ({1000 * (time.monotonic() - begun):.0f} ms)")
 
 
-def present(settings: Settings, entries: Entries) -> Iterator[Finding]:
+def present(settings: Settings, kms: ServiceSet, entries: Entries) -> Iterator[Finding]:
     """An active key of each kind for whatever the routes and policies need: without one wxgate does not start."""
     active = {entry.slot for entry in entries if entry.state is KeyState.ACTIVE}
     missing = [
-        f"{owner.tenant}/{owner.region} {group} {purpose.value}"
-        for owner, group, purpose in product(settings.owners, settings.groups, Purpose)
-        if (owner, group, purpose) not in active
+        slot for each in product(settings.owners, settings.groups, Purpose) if (slot := Slot(*each)) not in active
     ]
-    for name in missing:
-        yield now("key missing", f"there is no active key for {name}", f"`wxgate keys init --config {settings.file}`")
+    init = f"`wxgate keys init --config {settings.file}`"
+    first = {owner: _awaited(kms, owner) for owner in {slot.owner for slot in missing}}
+    for slot in missing:
+        fix = f"{first[slot.owner]}; then {init}" if first[slot.owner] else init
+        yield now("key missing", f"there is no active key for {slot}", fix)
     if not missing:
         yield fine("key missing", "every tenant, region and group has its keys")
+
+
+def _awaited(kms: ServiceSet, owner: Owner) -> str:
+    """What comes before `init`. That a key service cannot say is told by `services`."""
+    with suppress(KeysError):
+        return kms.awaited(owner)
+    return ""
 
 
 def open_well(kms: ServiceSet, entries: Entries) -> Iterator[Finding]:
