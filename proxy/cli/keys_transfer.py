@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import click
@@ -14,9 +15,14 @@ from proxy.kms.keyring_file import MAX_BYTES
 from proxy.kms.private_file import make_private_directory
 from proxy.kms.selection import Selection
 from proxy.kms.service import KeysError
-from proxy.kms.transfer import export_wrapped, import_wrapped
+from proxy.kms.transfer import Source, export_wrapped, import_wrapped
 
 _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+_SAID = {
+    Source.FIRST: "There was no keyring here: it begins as a copy, with FILE's keys of integrity and receipts.",
+    Source.ANOTHER: "FILE is of another keyring. Its keys open here and do not protect (`wxgate keys init` makes what "
+    "is missing); the keys of integrity and receipts stay the ones that were here.",
+}
 
 
 @click.command("export-wrapped")
@@ -43,7 +49,10 @@ def export_command(file: Path, config: Path, tenant: str | None, region: str | N
 @AS_JSON
 @explained
 def import_command(file: Path, config: Path, as_json: bool) -> None:
-    """Take the data keys of FILE into the keyring. What was destroyed here stays destroyed."""
+    """Take the data keys of FILE into the keyring. What was destroyed here stays destroyed.
+
+    If FILE comes from another keyring than the one that is here, its keys open and do not protect.
+    """
     desk = open_desk(config)
     make_private_directory(desk.settings.state)
     with file.open("rb") as stream:
@@ -51,9 +60,11 @@ def import_command(file: Path, config: Path, as_json: bool) -> None:
     if len(data) > MAX_BYTES:
         raise KeysError(f"{file}: larger than a keyring can be")
     with desk.on_record("import", file.name) as concerned:
-        new = import_wrapped(desk.file, desk.services, data)
-        concerned(entry.id for entry in new)
-    show_keys(new, as_json, none="All of these keys were there already.")
+        imported = import_wrapped(desk.file, desk.services, data, time.time())
+        concerned(entry.id for entry in imported.new)
+    show_keys(imported.new, as_json, none="All of these keys were there already.")
+    if said := _SAID.get(imported.source):
+        click.echo(said, err=True)
 
 
 def _write_new(path: Path, data: bytes) -> None:

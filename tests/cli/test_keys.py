@@ -298,9 +298,24 @@ def test_exported_keys_come_back_and_destroyed_ones_do_not(
     assert "were there already" in run("import-wrapped", str(file)).stdout
     assert [e["id"] for e in listed("list", "--state", "destroyed")] == [gone]
     (settings.state / "keyring.json").unlink()
-    assert len(listed("import-wrapped", str(file))) == 4
+    first = run("import-wrapped", str(file), "--json")
+    assert len(json.loads(first.stdout)["keys"]) == 4 and "There was no keyring here" in first.stderr
     assert {e["tenant"] for e in listed("list")} == {"acme"}
     assert len(listed("init")) == 4, "the other tenant's"
+
+
+def test_that_a_file_is_of_another_keyring_is_told(
+    settings: Settings, made: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    file, keyring = tmp_path / "keys.json", settings.state / "keyring.json"
+    run("export-wrapped", str(file))
+    keyring.unlink()
+    run("init")
+    public = run("receipt", "key").stdout
+    result = run("import-wrapped", str(file))
+    assert "of another keyring" in result.stderr and "do not protect" in result.stderr
+    assert run("receipt", "key").stdout == public
+    assert len(listed("list", "--state", "active")) == 8 and len(listed("list", "--state", "retiring")) == 8
 
 
 @pytest.mark.parametrize("change", ["state", "tag", "cut", "nothing at all"])
