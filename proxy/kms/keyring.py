@@ -114,10 +114,7 @@ class Keyring:
     async def _fetched(self, held: Held) -> DataKey:
         if held.until > self._monotonic() and held.key is not None:
             return held.key
-        key = await self._cache.get(held)
-        if self._held.get((held.entry.slot.owner, held.entry.id)) is not held:
-            raise Refusal("key_unavailable")  # it was taken out of use meanwhile
-        return key
+        return await self._cache.get(held)  # not one that was released meanwhile
 
     async def _made_ready(self, slot: Slot) -> DataKey:
         relieved = False
