@@ -15,6 +15,7 @@ from proxy import cleared, journey
 from proxy.alarms import Alarms, TimeLimit
 from proxy.caller import Caller
 from proxy.cleared import ClearedReply, ClearedRequest, StoredReply, require_cleared_reply
+from proxy.cohorts import Cohorts
 from proxy.crypto.data_key import Purpose
 from proxy.journey import Answered, Arrived, Known, Opened, Planned, Protected
 from proxy.policy.carry_out import Carried, Keyset
@@ -68,9 +69,13 @@ class World:
 class Gateway:
     """One per worker. `table` is replaced as a whole on reload; an exchange keeps the one it began with."""
 
-    def __init__(self, table: RouteTable, world: World, alarms: Alarms | None = None) -> None:
+    def __init__(
+        self, table: RouteTable, world: World, cohorts: Cohorts | None = None, alarms: Alarms | None = None
+    ) -> None:
+        """`cohorts`: those of the event loop, which the connections share."""
         self.table = table
         self._world = world
+        self._cohorts = cohorts or Cohorts()
         self._alarms = alarms or Alarms()
 
     def replace(self, table: RouteTable, keys: Keys, upstream: Upstream) -> None:
@@ -82,7 +87,7 @@ class Gateway:
         """The answer to one request. Raises nothing but CancelledError, and then nothing may be written."""
         # By a copy: what `replace` puts in is for later exchanges, or bytes that an old policy cleared for one upstream
         # could go to another that took over its name.
-        return await Gateway(self.table, self._world, self._alarms)._handle(arrived)
+        return await Gateway(self.table, self._world, self._cohorts, self._alarms)._handle(arrived)
 
     async def _handle(self, arrived: Arrived) -> ClearedReply | Refused:
         trace = _Trace(self._world.clock.monotonic())
@@ -105,6 +110,7 @@ class Gateway:
         with TimeLimit(self._alarms, routed.route.deadline):
             known = journey.admit(routed)
             trace.caller = known.caller
+            await self._cohorts.rest()
             walk = self._inbound if routed.route.kind is RouteKind.INBOUND else self._call
             reply = require_cleared_reply(await walk(known, trace))
         self._mark(trace, "total", trace.started)
@@ -124,9 +130,9 @@ class Gateway:
             raise Refusal("method_not_allowed")
         begun = self._world.clock.monotonic()
         genuine = journey.verify(known, now)
-        begun = self._mark(trace, "verify", begun)
+        begun = await self._done(trace, "verify", begun)
         opened = journey.open_push(genuine)
-        self._mark(trace, "open", begun)
+        await self._done(trace, "open", begun)
         delivery = Delivery(opened.triple, opened.payload, opened.message)
         stored = await self._claim(delivery, known.routed.route)
         if stored is not None:
@@ -149,9 +155,11 @@ class Gateway:
     async def _first(self, delivery: Delivery, opened: Opened, trace: _Trace) -> ClearedReply:
         deliveries, settled = self._world.deliveries, False
         try:
+            await self._cohorts.rest()  # in here: who leaves now must give the claim back too
             reply = await self._deliver(opened, trace)
             deliveries.settle(delivery, cleared.store(reply), self._world.clock.now())
             settled = True
+            await self._cohorts.rest()
             return reply
         except Refusal as refusal:
             if refusal.row.wechat is Wechat.RECEIVED:  # as final as a reply: WeChat must not try again
@@ -167,7 +175,9 @@ class Gateway:
         route = known.routed.route
         naming = await world.keys.active(Owner(route.tenant, route.region), "default", Purpose.LOOKUP)
         trace.delivery = naming.delivery_id(opened.message)
-        protected = await self._protect(journey.plan_push(opened), trace)
+        planned_push = journey.plan_push(opened)
+        await self._cohorts.rest()
+        protected = await self._protect(planned_push, trace)
         response_to = await self._send(protected, trace)
         begun = world.clock.monotonic()
         planned = journey.plan_passive_reply(response_to, opened)
@@ -200,7 +210,7 @@ class Gateway:
         begun = self._world.clock.monotonic()
         keys = await self._keys(planned)
         protected = journey.protect(planned, keys, self._world.entropy)
-        self._mark(trace, "protect", begun)
+        await self._done(trace, "protect", begun)
         return protected
 
     def _shadow(self, planned: Planned, following: Policy) -> None:
@@ -234,6 +244,7 @@ class Gateway:
         """The upstream's answer, whatever it says. What is sent stands in the audit log before it is sent."""
         request: ClearedRequest = journey.clear(protected, trace.delivery)
         self._audit_carried(trace, "request", protected.carried)
+        await self._cohorts.rest()
         known, begun = protected.planned.known, self._world.clock.monotonic()
         response = await self._world.upstream.send(request, begun + known.routed.route.upstream_budget)
         self._mark(trace, "send", begun)
@@ -241,10 +252,14 @@ class Gateway:
 
     # --- telling
 
-    def _mark(self, trace: _Trace, step: str, begun: float) -> float:
-        now = self._world.clock.monotonic()
-        trace.marks.append((step, now - begun))
-        return now
+    def _mark(self, trace: _Trace, step: str, begun: float) -> None:
+        trace.marks.append((step, self._world.clock.monotonic() - begun))
+
+    async def _done(self, trace: _Trace, step: str, begun: float) -> float:
+        """Rests until the others of the cohort have done `step` too; when the next one begins."""
+        self._mark(trace, step, begun)
+        await self._cohorts.rest()
+        return self._world.clock.monotonic()
 
     def _audit_carried(self, trace: _Trace, phase: str, carried: Carried) -> None:
         counts = carried.counts

@@ -2,7 +2,8 @@
 
 Events go into the layer stack, commands come out; whatever raises on the way aborts the connection, since what a
 half-driven layer would do next is unknown. Reading pauses while an exchange is pending, so that a sender cannot fill
-memory behind a slow upstream, and no exchange begins while the caller leaves earlier answers unread.
+memory behind a slow upstream, and no exchange begins while the caller leaves earlier answers unread. What the engine
+gets it gets in cohorts, with what other connections received meanwhile.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import tls as engine_tls
 
+from proxy.cohorts import Inlet
 from proxy.edge.client_hello import ClientHelloGate, NotAClientHelloError
 from proxy.edge.http_guard import Head
 from proxy.edge.http_layer import DeadlinePassed, Desk, ExchangeHook, HttpLayer
@@ -38,6 +40,7 @@ class EdgeConnection(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._feed = self._feed_proxy_header if listener.settings.proxy_protocol else self._feed_hello
+        self._inlet = Inlet(listener.cohorts, self._received)
         self._early = bytearray()
         self._hello = ClientHelloGate()
         self._queue: deque[events.Event] = deque()
@@ -66,6 +69,12 @@ class EdgeConnection(asyncio.Protocol):
             self._abort("connections")
 
     def data_received(self, data: bytes) -> None:
+        if self._feed == self._feed_engine:
+            self._inlet.put(data)
+        else:
+            self._received(data)
+
+    def _received(self, data: bytes) -> None:
         try:
             self._feed(data)
         except (ProxyHeaderError, NotAClientHelloError):
@@ -74,8 +83,12 @@ class EdgeConnection(asyncio.Protocol):
             self._abort("client_name")
         except Exception as error:  # noqa: BLE001 - a layer that raised is in no known state
             self._fail(error)
+        except BaseException:
+            self._transport.abort()
+            raise
 
     def eof_received(self) -> bool:
+        self._inlet.flush()
         if self._feed == self._feed_engine:
             self._end_of_input()
         else:
@@ -90,6 +103,7 @@ class EdgeConnection(asyncio.Protocol):
         self._writable.set()
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self._inlet.drop()
         self._listener.closed(self)
         if self._exchange is not None:
             self._exchange.cancel()
@@ -252,7 +266,7 @@ class EdgeConnection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Between two requests: may be closed when the gateway drains."""
-        return self._phase in ("idle", "handshake")
+        return self._phase in ("idle", "handshake") and not self._inlet
 
     def close_idle(self) -> None:
         if self._feed == self._feed_engine:

@@ -11,6 +11,7 @@ from cryptography import x509
 from mitmproxy import connection as engine
 
 from proxy.caller import admit
+from proxy.cohorts import Cohorts
 from proxy.edge.connection import EdgeConnection
 from proxy.edge.http_guard import Head
 from proxy.edge.listener_settings import ListenerSettings
@@ -29,11 +30,19 @@ class Listener:
     """Serves one socket in one worker."""
 
     def __init__(
-        self, settings: ListenerSettings, contexts: ContextSet, gateway: Gateway, measures: Measures, log: Log
+        self,
+        settings: ListenerSettings,
+        contexts: ContextSet,
+        gateway: Gateway,
+        measures: Measures,
+        log: Log,
+        cohorts: Cohorts | None = None,
     ) -> None:
+        """`cohorts`: those of the event loop, which the gateway shares."""
         self.settings = settings
         self.contexts = contexts
         self.gateway = gateway
+        self.cohorts = cohorts or Cohorts()
         self.draining = False
         self._measures, self._log = measures, log
         self._connections: set[EdgeConnection] = set()

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from proxy.cleared import ClearedRequest, require_cleared_request
+from proxy.cohorts import Cohorts
 from proxy.edge.upstream_pool import ConnectionPool, UpstreamStats
 from proxy.edge.upstream_request import encode
 from proxy.edge.upstream_settings import UpstreamSettings
@@ -21,17 +22,17 @@ __all__ = ["UpstreamPool", "UpstreamSettings", "UpstreamStats"]
 
 
 class UpstreamPool:
-    """ports.Upstream for all configured upstreams. Belongs to one event loop.
+    """ports.Upstream for all configured upstreams. Belongs to one event loop; `cohorts` are those of that loop.
 
     Raises ValueError on construction: two upstreams of one name, or an unreadable certificate or key.
     """
 
-    def __init__(self, upstreams: Iterable[UpstreamSettings]) -> None:
+    def __init__(self, upstreams: Iterable[UpstreamSettings], cohorts: Cohorts | None = None) -> None:
         self._pools: dict[str, tuple[bytes, ConnectionPool]] = {}
         for settings in upstreams:
             if settings.name in self._pools:
                 raise ValueError(f"upstream {settings.name}: configured twice; give each upstream its own name")
-            pool = ConnectionPool(settings, client_context(settings))
+            pool = ConnectionPool(settings, client_context(settings), cohorts or Cohorts())
             self._pools[settings.name] = (settings.own_fields, pool)
 
     async def send(self, request: ClearedRequest, deadline: float) -> Response:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import cast
 
 from proxy.alarms import Alarms
+from proxy.cohorts import Cohorts, Inlet
 from proxy.edge.upstream_response import ResponseError, ResponseReader
 from proxy.message import Response
 from proxy.refusal import Refusal
@@ -21,6 +22,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_alarms",
         "_dead",
         "_future",
+        "_inlet",
         "_loop",
         "_on_lost",
         "_poll",
@@ -32,10 +34,15 @@ class UpstreamConnection(asyncio.Protocol):
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, alarms: Alarms, on_lost: Callable[[UpstreamConnection], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        alarms: Alarms,
+        cohorts: Cohorts,
+        on_lost: Callable[[UpstreamConnection], None],
     ) -> None:
         self._loop = loop
         self._alarms = alarms
+        self._inlet = Inlet(cohorts, self._received)
         self._on_lost = on_lost
         self.lost: asyncio.Future[None] = loop.create_future()
         """Resolves when the connection is gone."""
@@ -102,6 +109,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLOUT)
 
     def data_received(self, data: bytes) -> None:
+        if self._reader is None:
+            self.abort()
+        else:
+            self._inlet.put(data)
+
+    def _received(self, data: bytes) -> None:
         reader = self._reader
         if reader is None:
             self.abort()
@@ -111,6 +124,9 @@ class UpstreamConnection(asyncio.Protocol):
         except ResponseError:
             self._fail("upstream_broken")
             return
+        except BaseException:  # there is no transport between here and the event loop that would end the connection
+            self._fail("upstream_broken")
+            raise
         if complete:
             self._complete(reader)
 
@@ -118,6 +134,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._dead = True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._inlet.flush()
         self._dead = True
         if self._reader is not None:
             self._fail("upstream_untrusted" if isinstance(exc, ssl.SSLError) else "upstream_broken")

@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass
 
 from proxy.alarms import Alarms
+from proxy.cohorts import Cohorts
 from proxy.edge.upstream_connection import UpstreamConnection
 from proxy.edge.upstream_dial import SHUTDOWN_TIMEOUT, dial
 from proxy.edge.upstream_response import ResponseReader
@@ -35,8 +36,9 @@ class ConnectionPool:
     to keep warm ones. So slots and idle connections together never exceed `max_connections`.
     """
 
-    def __init__(self, settings: UpstreamSettings, context: ssl.SSLContext) -> None:
+    def __init__(self, settings: UpstreamSettings, context: ssl.SSLContext, cohorts: Cohorts) -> None:
         self._settings = settings
+        self._cohorts = cohorts
         self._context = context
         self._alarms = Alarms()
         self._slots = asyncio.Semaphore(settings.max_connections)
@@ -136,7 +138,10 @@ class ConnectionPool:
     async def _dial(self, loop: asyncio.AbstractEventLoop, deadline: float) -> UpstreamConnection:
         self._require_open()
         connection = await dial(
-            self._settings, self._context, lambda: UpstreamConnection(loop, self._alarms, self._forget), deadline
+            self._settings,
+            self._context,
+            lambda: UpstreamConnection(loop, self._alarms, self._cohorts, self._forget),
+            deadline,
         )
         if self._closed or connection.ended:
             connection.abort()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from proxy.cohorts import Cohorts
 from proxy.edge.listener import Listener
 from proxy.edge.tls import ContextSet
 from proxy.edge.upstream import UpstreamPool
@@ -85,6 +86,7 @@ class Assembly:
 
     loaded: Loaded
     gateway: Gateway
+    cohorts: Cohorts
     upstream: UpstreamPool
     audit: AuditChain
     measures: WorkerMeasures
@@ -96,14 +98,16 @@ def assemble(loaded: Loaded, deliveries: SharedDeliveries, slot: int, log: Struc
     """Builds a worker. Raises OSError if the audit log cannot be opened, ValueError for an unusable upstream file."""
     settings = loaded.settings
     audit = AuditChain.open(settings.audit, slot, max_bytes=settings.audit_max_bytes)
-    upstream, measures = UpstreamPool(settings.upstreams), WorkerMeasures()
+    cohorts, measures = Cohorts(), WorkerMeasures()
+    upstream = UpstreamPool(settings.upstreams, cohorts)
     loaded.keys.attach(log, measures)
     world = World(loaded.keys, deliveries, upstream, SystemClock(), secrets.token_bytes, audit, log, measures)
-    gateway = Gateway(loaded.table, world)
+    gateway = Gateway(loaded.table, world, cohorts)
     listeners = {
-        item.name: Listener(item, loaded.contexts[item.name], gateway, measures, log) for item in settings.listeners
+        item.name: Listener(item, loaded.contexts[item.name], gateway, measures, log, cohorts)
+        for item in settings.listeners
     }
-    return Assembly(loaded, gateway, upstream, audit, measures, log, listeners)
+    return Assembly(loaded, gateway, cohorts, upstream, audit, measures, log, listeners)
 
 
 def swap(assembly: Assembly, loaded: Loaded) -> UpstreamPool:
@@ -111,7 +115,7 @@ def swap(assembly: Assembly, loaded: Loaded) -> UpstreamPool:
 
     Exchanges under way keep what they began with; connections stay.
     """
-    retired, assembly.upstream = assembly.upstream, UpstreamPool(loaded.settings.upstreams)
+    retired, assembly.upstream = assembly.upstream, UpstreamPool(loaded.settings.upstreams, assembly.cohorts)
     loaded.keys.attach(assembly.log, assembly.measures)
     assembly.gateway.replace(loaded.table, loaded.keys, assembly.upstream)
     for name, listener in assembly.listeners.items():

@@ -91,6 +91,22 @@ async def test_an_end_before_the_response_is_refused_and_nothing_is_sent_again(
             assert server.accepted == len(server.requests) == 1
 
 
+async def test_a_fault_of_our_own_in_reading_the_response_ends_the_exchange_at_once(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise LookupError
+
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context["exception"]))
+    monkeypatch.setattr("proxy.edge.upstream_connection.ResponseReader.feed", fail)
+    with Server(authority.server("127.0.0.1"), replies(OK)) as server:
+        async with pool(server, authority) as one:
+            assert await _refusal(one) == "upstream_broken"
+            await until(lambda: one.stats()["crm"].open == 0)
+    assert [type(fault) for fault in faults] == [LookupError]
+
+
 async def test_an_end_after_the_response_is_no_fault(authority: Authority) -> None:
     with Server(authority.server("127.0.0.1"), _ends_after(OK)) as server:
         async with pool(server, authority) as one:

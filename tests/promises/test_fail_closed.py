@@ -13,7 +13,8 @@ import dataclasses
 import inspect
 import json
 import time
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,7 @@ from functools import cache
 import pytest
 
 from proxy import gateway
+from proxy.cohorts import Cohorts
 from proxy.emulate.server import Result
 from proxy.emulate.stage import API, PUSH_PATH
 from proxy.refusal import TABLE, Audience, Refusal, answer
@@ -321,6 +323,36 @@ def test_a_caller_that_leaves_takes_the_exchange_along(house: House, name: str) 
         assert house.sent == before
     house.deadline(4.8)
     assert b"Encrypt" in house.deliver(delivery).body
+
+
+def test_an_exchange_that_ends_between_two_steps_takes_its_claim_along(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.crm.behaviour = "normal"
+    cohorts = house.assembly.cohorts
+
+    def deliver(at: int) -> int:
+        """One delivery that is cancelled at its rest number `at`; how often it rested."""
+        rests = 0
+
+        @types.coroutine
+        def rest() -> Generator[None]:
+            nonlocal rests
+            rests += 1
+            if rests == at:
+                raise asyncio.CancelledError(CLEAR)
+            yield from Cohorts.rest(cohorts)
+
+        delivery = house.files.pusher.deliver(house.text(CLEAR))
+        with watched(house), monkeypatch.context() as patch:
+            patch.setattr(cohorts, "rest", rest)
+            answer = house.deliver(delivery)
+            assert (b"Encrypt" in answer.body) == (answer.raw != b"") == (rests < at or not at)
+        assert b"Encrypt" in house.deliver(delivery).body
+        return rests
+
+    for at in range(1, deliver(0) + 1):
+        assert deliver(at) == at
 
 
 def _with_deadline(exchange: Exchange, seconds: float) -> Exchange:
