@@ -133,10 +133,19 @@ class KeyCache:
                 with suppress(KeyServiceDownError):
                     await self._gate(service).call(service.refresh)
 
-    async def idle(self) -> None:
-        """Waits until no thread asks a key service."""
-        for gate in list(self._gates.values()):
-            await gate.idle()
+    def call_off(self) -> None:
+        """Calls that wait for their turn are not made."""
+        for gate in self._gates.values():
+            gate.call_off()
+
+    def write(self, level: int, event: str, **facts: str | int | float) -> None:
+        """A line for the log, if there is one yet."""
+        if self.log:
+            self.log.write(level, event, **facts)
+
+    def is_tenants(self, held: Held) -> bool:
+        """Whether the key is with a key service of its tenant's own."""
+        return self._services.holds_own(held.entry.slot, held.entry.wrapped)
 
     def close(self) -> None:
         """Lets go of KEKs. A call under way ends by itself."""
@@ -145,7 +154,7 @@ class KeyCache:
                 service.forget()
 
     async def _fetch(self, held: Held) -> None:
-        entry, outcome = held.entry, "ok"
+        entry, outcome, failures = held.entry, "ok", held.failures
         try:
             gate = self._gate(self._services.opener(entry.slot, entry.wrapped))
             dek = await gate.call(gate.service.unwrap, entry.slot, entry.wrapped)
@@ -166,7 +175,7 @@ class KeyCache:
             held.task = None
         if outcome != "ok":
             held.retry_at = self._clock.monotonic() + pause(held.failures, self._chance())
-        self._tell(entry, outcome)
+        self._tell(entry, outcome, again=failures > 0)
 
     def _gate(self, service: KeyService) -> Gate:
         if service.name not in self._gates:
@@ -196,13 +205,12 @@ class KeyCache:
     def _alarm(self, entry: Entry) -> None:
         if self.measures:
             self.measures.count("key_mismatches")
-        if self.log:
-            self.log.write(40, "key_mismatch", key_id=entry.id.hex())
+        self.write(40, "key_mismatch", key_id=entry.id.hex())
 
-    def _tell(self, entry: Entry, outcome: str) -> None:
+    def _tell(self, entry: Entry, outcome: str, *, again: bool) -> None:
+        """`again`: the call before failed too."""
+        service = entry.wrapped.service
         if self.measures:
-            self.measures.count("key_service_calls", entry.wrapped.service, outcome)
-        if self.log and outcome not in ("ok", "mismatch"):
-            self.log.write(
-                30, "key_not_unwrapped", key_id=entry.id.hex(), service=entry.wrapped.service, detail=outcome
-            )
+            self.measures.count("key_service_calls", service, outcome)
+        if outcome not in ("ok", "mismatch") and not again:
+            self.write(30, "key_not_unwrapped", key_id=entry.id.hex(), service=service, detail=outcome)

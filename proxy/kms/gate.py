@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 from proxy.kms.own_thread import in_own_thread
 from proxy.kms.service import KeyService, KeyServiceDownError
@@ -27,7 +28,7 @@ class Gate:
     def __init__(self, service: KeyService, monotonic: Callable[[], float], chance: Callable[[], float]) -> None:
         self.service, self._monotonic, self._chance = service, monotonic, chance
         self._places = asyncio.Semaphore(THREADS)
-        self._running: set[asyncio.Future[Any]] = set()
+        self._waiting: set[asyncio.Task[Any]] = set()
         self._failures = 0
         self._closed_from = 0.0  # no calls before
         self._trying = False
@@ -41,14 +42,27 @@ class Gate:
         """`verb(*arguments)` in a thread, when there is a place. Raises what it raises; KeyServiceDownError, without a
         call, while the service is down."""
         self._require_up()
-        async with self._places:
+        async with self._place():
             self._require_up()  # those that had a place may have found out
             return await self._tried(verb, *arguments)
 
-    async def idle(self) -> None:
-        """Waits for the calls under way, those included that nobody waits for any more."""
-        while self._running:
-            await asyncio.wait(self._running)
+    def call_off(self) -> None:
+        """Cancels the tasks that wait for a place; those that have one come to their end."""
+        for task in tuple(self._waiting):
+            task.cancel()
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        task = cast(asyncio.Task[Any], asyncio.current_task())
+        self._waiting.add(task)
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting.discard(task)
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def _require_up(self) -> None:
         if self.down and (self._trying or self._monotonic() < self._closed_from):
@@ -56,11 +70,8 @@ class Gate:
 
     async def _tried[*P, R](self, verb: Callable[[*P], R], *arguments: *P) -> R:
         self._trying = self.down
-        call = asyncio.wrap_future(in_own_thread(f"gate-{self.service.name}", verb, *arguments))
-        self._running.add(call)
-        call.add_done_callback(self._running.discard)
         try:
-            result = await asyncio.shield(call)
+            result = await asyncio.wrap_future(in_own_thread(f"gate-{self.service.name}", verb, *arguments))
         except KeyServiceDownError:
             self._failures += 1
             self._closed_from = self._monotonic() + pause(self._failures, self._chance())

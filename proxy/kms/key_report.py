@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from proxy.crypto.data_key import Purpose
@@ -30,33 +30,39 @@ class KeyAge:
     spent: float
 
 
-def age_of(entry: Entry, limits: KeyLimits, budget: SharedBudget | None, now: float) -> KeyAge:
+def age_of(entry: Entry, limits: KeyLimits, budget: SharedBudget, now: float) -> KeyAge:
     """`now`: Unix seconds."""
     since = entry.created
     if entry.activated is not None and entry.state is not KeyState.PENDING:
         since = entry.activated
-    counts = budget.counts(entry.id) if budget else None
-    uses, size = counts or (entry.uses, entry.size)
+    uses, size = budget.counts(entry.id) or (entry.uses, entry.size)
     spent = max(uses / limits.uses, size / limits.size) if entry.slot.purpose is Purpose.DATA else 0.0
     return KeyAge(*entry.slot, entry.id, max(now - since, 0.0), entry.state, uses, size, spent)
 
 
 def faults(held: Collection[Held], cache: KeyCache) -> list[str]:
-    """Why messages are refused, or soon will be: from a quarter of a key's time before its end."""
-    found = [f"data key {each.entry.id.hex()} does not match its id" for each in held if each.mismatched]
+    """Why messages are refused, or soon will be: from a quarter of a key's time before its end. Not for keys with a
+    service of their tenant's own: that it is closed takes no gateway out of service."""
+    ours = [each for each in held if not cache.is_tenants(each)]
     left: dict[str, float] = {}
-    for each in held:
+    for each in ours:
         seconds = cache.seconds_left(each)
         if each.failures and not each.mismatched and seconds < cache.age(each) / 4:
             name = each.entry.wrapped.service
             left[name] = min(left.get(name, math.inf), seconds)
-    return found + [_lasting(name, seconds) for name, seconds in left.items()]
+    return [*_mismatches(ours), *(_lasting(name, seconds) for name, seconds in left.items())]
 
 
-def failing_services(held: Collection[Held]) -> list[str]:
-    """Key services that did not do what they were asked last."""
+def closed_services(held: Collection[Held], cache: KeyCache) -> list[str]:
+    """Key services that did not do what they were asked last, and keys from a tenant's own that are others than asked
+    for."""
     names = {each.entry.wrapped.service for each in held if each.failures}
-    return [f"key service {name} does not answer as it should" for name in sorted(names)]
+    failing = [f"key service {name} does not answer as it should" for name in sorted(names)]
+    return [*failing, *_mismatches(each for each in held if cache.is_tenants(each))]
+
+
+def _mismatches(held: Iterable[Held]) -> list[str]:
+    return [f"data key {each.entry.id.hex()} does not match its id" for each in held if each.mismatched]
 
 
 def _lasting(service: str, seconds: float) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 from proxy.crypto.data_key import DEK_SIZE, hkdf
 from proxy.crypto.secret_bytes import SecretBytes
 from proxy.kms.keyring_format import Document, Entry, decode, encode, noted, shared, tagged_text
-from proxy.kms.private_file import PrivateFile
-from proxy.kms.service import KeysError
+from proxy.kms.private_file import LOCK_PATIENCE, PrivateFile
+from proxy.kms.service import KeysError, Wrapped
 from proxy.kms.strict_json import MalformedError
 from proxy.kms.tag_key import TagKeys
 
@@ -21,6 +22,16 @@ FILE = "keyring.json"
 MAX_BYTES = 16 * 1024 * 1024
 
 Edit = Callable[[tuple[Entry, ...]], tuple[Entry, ...]]
+# A tag key changes by hand only: when another keyring is put in the file's place.
+_TRIES = 3
+
+
+class _NeedsTagKeyError(Exception):
+    """The tag key of `document`, or a new one if it has none, must be had before the file can be changed."""
+
+    def __init__(self, document: Document) -> None:
+        super().__init__()
+        self.document = document
 
 
 class KeyringFile:
@@ -54,31 +65,36 @@ class KeyringFile:
             raise KeysError(f"{self._file.path}: there is no keyring; make one with `wxgate keys init`")
         return self._decoded(data)
 
-    def change(self, edit: Edit) -> None:
+    def change(self, edit: Edit) -> tuple[Entry, ...]:
         """Puts `edit(entries)` in the place of the entries while no other process can; `edit` of () if there is no
-        file yet. On the disk when this returns, in the newest format."""
+        file yet. The entries that hold afterwards; on the disk when this returns, in the newest format."""
 
         def whole(document: Document) -> Document:
             after = edit(document.entries)
             return document if after == document.entries else replace(document, entries=after)
 
-        self.change_document(whole)
+        return self.change_document(whole).entries
 
-    def change_document(self, edit: Callable[[Document], Document]) -> Document:
+    def change_document(self, edit: Callable[[Document], Document], seconds: float = LOCK_PATIENCE) -> Document:
         """As `change`, for the whole document; the one that holds afterwards. Its revision is one more than before,
-        unless `edit` gave it a greater one or changed nothing but this machine's counts."""
-        with self._file.locked():
-            data = self._file.read()
-            before = Document(()) if data is None else self._decoded(data)
-            after = edit(before)
-            after = replace(after, entries=noted(after.entries, before.entries))
-            if after == before:
-                return before
-            if before.tag_key is None or shared(after) != shared(before):
-                after = replace(after, revision=max(after.revision, before.revision + 1))
-            after = self._tag_keys.made_for(after)
-            self._file.replace(self._encoded(after))
-            return after
+        unless `edit` gave it a greater one or changed nothing but this machine's counts.
+
+        Nobody can change the file meanwhile, so `edit` must ask no key service, as nothing here does; it may be called
+        more than once. `seconds`: how long to wait for another process that changes the file.
+        """
+        made: dict[str, Wrapped] = {}
+        for _ in range(_TRIES):
+            try:
+                with self._file.locked(seconds=seconds):
+                    return self._changed(edit, made)
+            except _NeedsTagKeyError as needs:
+                self._get_tag_key(needs.document, made)
+        raise KeysError(f"{self._file.path}: its tag key is another one each time it is read")
+
+    def making(self, seconds: float = LOCK_PATIENCE) -> AbstractContextManager[None]:
+        """Keeps other processes from making keys meanwhile, so that they find them made; from nothing else. `seconds`:
+        how long to wait for one that does."""
+        return self._file.locked("making.lock", seconds)
 
     def verified(self, data: bytes, tag_key: bytes | None = None) -> Document:
         """The document in `data`, a keyring that came another way than from the file. `tag_key`: the id its tag key
@@ -99,7 +115,35 @@ class KeyringFile:
             )
         return hkdf(self._tag_keys.of(document), info, DEK_SIZE)
 
-    def _decoded(self, data: bytes, where: str = "", tag_key: bytes | None = None) -> Document:
+    def _changed(self, edit: Callable[[Document], Document], made: Mapping[str, Wrapped]) -> Document:
+        """While the file is locked. `made`: new tag keys, by region. Raises _NeedsTagKeyError if another is needed."""
+        data = self._file.read()
+        before = Document(()) if data is None else self._decoded(data, ask=False)
+        after = edit(before)
+        after = replace(after, entries=noted(after.entries, before.entries))
+        if after == before:
+            return before
+        if before.tag_key is None or shared(after) != shared(before):
+            after = replace(after, revision=max(after.revision, before.revision + 1))
+        if after.tag_key is None:
+            if not after.entries:
+                raise KeysError("an empty keyring is not kept")
+            region = after.entries[0].slot.owner.region
+            after = replace(after, tag_key=made.get(region), region=region)
+        if after.tag_key is None or not self._tag_keys.knows(after):
+            raise _NeedsTagKeyError(after)
+        self._file.replace(self._encoded(after))
+        return after
+
+    def _get_tag_key(self, document: Document, made: dict[str, Wrapped]) -> None:
+        """Unwraps the tag key of `document`; makes one first if it has none. While the file is not locked."""
+        if document.tag_key is None:
+            made[document.region] = self._tag_keys.made(document.region)
+            document = replace(document, tag_key=made[document.region])
+        self._tag_keys.of(document)
+
+    def _decoded(self, data: bytes, where: str = "", tag_key: bytes | None = None, *, ask: bool = True) -> Document:
+        """Unless `ask`, raises _NeedsTagKeyError instead of asking a key service."""
         where = where or str(self._file.path)
         try:
             document, tag = decode(data)
@@ -108,6 +152,8 @@ class KeyringFile:
         theirs = document.tag_key.key_id if document.tag_key else b""
         if tag_key is not None and not hmac.compare_digest(theirs, tag_key):
             raise KeysError(f"{where}: its tag key is another one: it is of another installation")
+        if not ask and not self._tag_keys.knows(document):
+            raise _NeedsTagKeyError(document)
         if not hmac.compare_digest(tag, self._tag(document)):
             raise KeysError(
                 f"{where}: the integrity tag does not match: it belongs to other keys (another unlock key), or was "

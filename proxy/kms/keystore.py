@@ -16,7 +16,9 @@ from proxy.kms.local import LocalKms
 from proxy.kms.redis_link import RedisLink
 from proxy.kms.redis_settings import RedisSettings
 from proxy.kms.service_set import ServiceSet
+from proxy.kms.successors import Successors
 from proxy.kms.tag_key import TagKeys
+from proxy.kms.upkeep import Writers
 from proxy.ports import Clock, Entropy
 
 
@@ -46,9 +48,10 @@ def open_keyring_in_use(
     if before is not None:
         file.adopt(before.file)
     cache = KeyCache(services, limits, clock, chance_from(entropy))
-    custodian = Custodian(file, services, limits, budget, entropy, clock.now)
+    custodian = Custodian(file, limits, budget, clock.now)
+    successors = Successors(custodian, services, entropy, clock.monotonic)
     distribution = Distribution(file, RedisLink(redis), limits.activate_after, clock.now) if redis else None
-    return Keyring(file, cache, limits, clock, budget, custodian, before, distribution)
+    return Keyring(file, cache, limits, clock, budget, Writers(custodian, successors, distribution), before)
 
 
 def chance_from(entropy: Entropy) -> Callable[[], float]:

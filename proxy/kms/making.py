@@ -1,12 +1,15 @@
 """New data keys: those that are missing, those that replace others. Blocks on the key services.
 
 A DEK is made here, wrapped by the key service of its owner, and unwrapped once more before anything is protected with
-it. Nothing is added beside keys of the same owner that do not open: that would hide that they are lost.
+it. Nothing is added beside keys of the same owner that do not open: that would hide that they are lost. The key
+services are asked first, while others can change the keyring; then what is still wanted is put into it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from time import monotonic
 
 from proxy.crypto.data_key import DEK_SIZE, DataKey, Purpose
 from proxy.crypto.secret_bytes import SecretBytes
@@ -33,21 +36,25 @@ def make_missing(
 
     Raises KeysError, KeyMismatchError if a key of an owner concerned does not open, before anything is made.
     """
-    made: list[Entry] = []
+    wanted = tuple(dict.fromkeys(wanted))
 
-    def edit(entries: Entries) -> Entries:
-        entries = transitions.settled(entries, now)
+    def missing(entries: Entries) -> list[Slot]:
         filled = {entry.slot for entry in entries if _fills(entry)}
-        missing = [slot for slot in dict.fromkeys(wanted) if slot not in filled]
-        owners = list(dict.fromkeys(slot.owner for slot in missing))
+        return [slot for slot in wanted if slot not in filled]
+
+    with file.making():
+        entries = transitions.settled(file.read() if file.stamp() is not None else (), now)
+        owners = list(dict.fromkeys(slot.owner for slot in missing(entries)))
         require_open(services, entries, owners)
         for owner in owners:
             services.create_kek(owner)
-        new = [new_entry(services, slot, now, now, entropy) for slot in missing]
-        return _noted(transitions.added(entries, new, now), new, made)
+        new = [new_entry(services, slot, now, now, entropy) for slot in missing(entries)]
 
-    file.change(edit)
-    return made
+        def edit(entries: Entries) -> Entries:
+            entries = transitions.settled(entries, now)
+            return transitions.added(entries, _of(new, missing(entries)), now)
+
+        return _those_of(new, file.change(edit))
 
 
 def rotate(
@@ -59,17 +66,8 @@ def rotate(
     retire: they open what they protected and protect no more. Raises KeysError (also if nothing is chosen),
     KeyMismatchError.
     """
-    made: list[Entry] = []
-
-    def edit(entries: Entries) -> Entries:
-        entries = transitions.settled(entries, now)
-        slots = _active(entries, chosen, Purpose.DATA)
-        require_open(services, entries, {slot.owner for slot in slots})
-        new = [new_entry(services, slot, now, now + delay, entropy) for slot in slots]
-        return _noted(transitions.added(entries, new, now), new, made)
-
-    file.change(edit)
-    return made
+    find = _active(chosen, Purpose.DATA)
+    return _replaced(file, services, find, transitions.added, (now, now + delay), entropy)
 
 
 def rotate_lookup(
@@ -77,25 +75,47 @@ def rotate_lookup(
 ) -> list[Entry]:
     """A successor for every active lookup key that is chosen; the entries it made. Values are made with the old and
     the new one until `end_lookup`. Raises KeysError (also if nothing is chosen), KeyMismatchError."""
-    made: list[Entry] = []
 
-    def edit(entries: Entries) -> Entries:
-        entries = transitions.settled(entries, now)
-        slots = _active(entries, chosen, Purpose.LOOKUP)
-        require_open(services, entries, {slot.owner for slot in slots})
-        new = [new_entry(services, slot, now, now + delay, entropy) for slot in slots]
+    def put(entries: Entries, new: Iterable[Entry], now: float) -> Entries:
         for entry in new:
             entries = transitions.lookup_begun(entries, entry, now)
-        return _noted(entries, new, made)
+        return entries
 
-    file.change(edit)
-    return made
+    return _replaced(file, services, _active(chosen, Purpose.LOOKUP), put, (now, now + delay), entropy)
+
+
+def _replaced(
+    file: KeyringFile,
+    services: KeyService,
+    active: Callable[[Entries], list[Slot]],
+    put: Callable[[Entries, Iterable[Entry], float], Entries],
+    times: tuple[float, float],
+    entropy: Entropy,
+) -> list[Entry]:
+    """New keys for the slots that `active` finds, among the entries by `put`; these entries. `times`: now, and when
+    they become active."""
+    now, at = times
+    begun = monotonic()
+    with file.making():
+        entries = transitions.settled(file.read(), now)
+        slots = active(entries)
+        require_open(services, entries, {slot.owner for slot in slots})
+        made = [new_entry(services, slot, now, at, entropy) for slot in slots]
+        # The time in which all processes learn of them begins now, however long the key services took.
+        late = int(monotonic() - begun)
+        new = [replace(entry, created=entry.created + late, activated=int(at) + late) for entry in made]
+
+        def edit(entries: Entries) -> Entries:
+            entries = transitions.settled(entries, now + late)
+            return put(entries, _of(new, active(entries)), now + late)
+
+        return _those_of(new, file.change(edit))
 
 
 def end_lookup(file: KeyringFile, chosen: Selection, now: float) -> list[Entry]:
     """Ends the replacement of every chosen lookup key that is being replaced; these keys. Raises KeysError if there is
     none."""
-    ended: list[Entry] = []
+    ended: set[bytes] = set()
 
     def edit(entries: Entries) -> Entries:
         entries = transitions.settled(entries, now)
@@ -104,10 +124,10 @@ def end_lookup(file: KeyringFile, chosen: Selection, now: float) -> list[Entry]:
             raise KeysError("no lookup key of that tenant, region and group is being replaced; see `wxgate keys list`")
         for entry in old:
             entries = transitions.lookup_ended(entries, entry.slot, now)
-        return _noted(entries, old, ended)
+        ended.update(entry.id for entry in old)
+        return entries
 
-    file.change(edit)
-    return ended
+    return [entry for entry in file.change(edit) if entry.id in ended]
 
 
 def require_open(services: KeyService, entries: Entries, owners: Iterable[Owner]) -> None:
@@ -125,19 +145,25 @@ def _fills(entry: Entry) -> bool:
     return entry.state is KeyState.ACTIVE
 
 
-def _active(entries: Entries, chosen: Selection, purpose: Purpose) -> list[Slot]:
-    found = [
-        entry.slot
-        for entry in entries
-        if entry.state is KeyState.ACTIVE and entry.slot.purpose is purpose and chosen.has(entry.slot)
-    ]
-    if not found:
+def _active(chosen: Selection, purpose: Purpose) -> Callable[[Entries], list[Slot]]:
+    """What finds the chosen slots with an active key. It raises KeysError if there is none."""
+
+    def find(entries: Entries) -> list[Slot]:
+        active = [e.slot for e in entries if e.state is KeyState.ACTIVE and e.slot.purpose is purpose]
+        if found := [slot for slot in active if chosen.has(slot)]:
+            return found
         raise KeysError(f"no active {purpose.value} key of that tenant, region and group; see `wxgate keys list`")
-    return found
+
+    return find
 
 
-def _noted(entries: Entries, new: Iterable[Entry], notes: list[Entry]) -> Entries:
-    """`entries`, and what `new` became among them in `notes`."""
+def _of(new: Iterable[Entry], slots: Iterable[Slot]) -> list[Entry]:
+    """Those of `new` whose slots still want one: keys may have been shredded, or made, meanwhile."""
+    wanted = set(slots)
+    return [entry for entry in new if entry.slot in wanted]
+
+
+def _those_of(new: Iterable[Entry], entries: Entries) -> list[Entry]:
+    """What `new` became among `entries`."""
     by_id = {entry.id: entry for entry in entries}
-    notes.extend(by_id[entry.id] for entry in new)
-    return entries
+    return [by_id[entry.id] for entry in new if entry.id in by_id]

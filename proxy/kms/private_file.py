@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ _ANY = os.O_CLOEXEC | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_NONBLOCK | _ANY
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | _ANY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _ANY
+LOCK_PATIENCE = 10.0  # seconds; a change of a key file takes far less
+_LOCK_PAUSE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +69,14 @@ class PrivateFile:
             os.fsync(directory)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps every other process from changing the file; waits for one that does. A killed holder's lock is freed
-        by the kernel. The lock lies on a file beside it, since the file itself is replaced."""
-        fd = open_lock(self.path.with_name(f"{self.path.name}.lock"))
+    def locked(self, suffix: str = "lock", seconds: float = LOCK_PATIENCE) -> Iterator[None]:
+        """Keeps every other process from changing the file, or from what else the lock `suffix` is for; waits for one
+        that does, `seconds` at most. A killed holder's lock is freed by the kernel. The lock lies on a file beside it,
+        since the file itself is replaced."""
+        path = self.path.with_name(f"{self.path.name}.{suffix}")
+        fd = open_lock(path)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            _lock(fd, path, seconds)
             yield
         finally:
             os.close(fd)
@@ -102,6 +107,23 @@ def make_private_directory(path: Path) -> None:
                 os.close(parent)
         with _directory(path):
             pass
+
+
+def _lock(fd: int, path: Path, seconds: float) -> None:
+    """Asks again and again: a thread that waits in flock(2) itself can only be freed by its holder."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise KeysError(
+                    f"{path}: another process has held this lock for {seconds:g} s; `fuser {path}` says which: let it "
+                    "finish or end it, which frees the lock, then try again"
+                ) from None
+            time.sleep(_LOCK_PAUSE)
+        else:
+            return
 
 
 @contextmanager

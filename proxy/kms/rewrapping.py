@@ -13,7 +13,7 @@ from itertools import batched
 from proxy.crypto.data_key import DataKey
 from proxy.kms import transitions
 from proxy.kms.keyring_file import KeyringFile
-from proxy.kms.keyring_format import Document, Entry, KeyState
+from proxy.kms.keyring_format import Entry, KeyState
 from proxy.kms.selection import Selection
 from proxy.kms.service import KeysError, Slot, Wrapped
 from proxy.kms.service_set import ServiceSet
@@ -61,8 +61,9 @@ def rewrap(
     todo = [entry for entry in document.entries if _is_behind(services, entry, chosen, versions)]
     done = 0
     for some in batched(todo, _AT_ONCE, strict=False):
-        new = {entry.id: _anew(services, entry) for entry in some}
-        file.change(lambda entries, new=new: transitions.rewrapped(entries, new))  # type: ignore[misc]
+        # The key service is asked before the file is locked: nobody waits for it.
+        anew = {entry.wrapped: _anew(services, entry.slot, entry.wrapped) for entry in some}
+        file.change(lambda entries, anew=anew: transitions.rewrapped(entries, anew))  # type: ignore[misc]
         done += len(some)
         progress(done, len(todo))
     tagged = whole and _rewrap_tag_key(file, services, versions)
@@ -112,30 +113,18 @@ def _stands_behind(services: ServiceSet, owner: Owner, wrapped: Wrapped, version
     return wrapped.service != services.of(owner).name or wrapped.kek_version < version
 
 
-def _anew(services: ServiceSet, entry: Entry) -> Wrapped:
-    wrapped = services.rewrap(entry.slot, entry.wrapped)
-    DataKey(services.unwrap(entry.slot, wrapped), entry.slot.purpose, entry.id)
-    return wrapped
+def _anew(services: ServiceSet, slot: Slot, wrapped: Wrapped) -> Wrapped:
+    new = services.rewrap(slot, wrapped)
+    DataKey(services.unwrap(slot, new), slot.purpose, wrapped.key_id)
+    return new
 
 
 def _rewrap_tag_key(file: KeyringFile, services: ServiceSet, versions: dict[Owner, int]) -> int:
     """How many tag keys it wrapped anew: one or none."""
-    count = 0
-
-    def edit(document: Document) -> Document:
-        nonlocal count
-        wrapped = document.tag_key
-        slot = tag_slot(document.region)
-        if wrapped is None or not _stands_behind(services, slot.owner, wrapped, versions.get(slot.owner, 0)):
-            return document
-        count = 1
-        return replace(document, tag_key=_tag_key_anew(services, slot, wrapped))
-
-    file.change_document(edit)
-    return count
-
-
-def _tag_key_anew(services: ServiceSet, slot: Slot, wrapped: Wrapped) -> Wrapped:
-    new = services.rewrap(slot, wrapped)
-    DataKey(services.unwrap(slot, new), slot.purpose, wrapped.key_id)
-    return new
+    document = file.document()
+    wrapped, slot = document.tag_key, tag_slot(document.region)
+    if wrapped is None or not _stands_behind(services, slot.owner, wrapped, versions.get(slot.owner, 0)):
+        return 0
+    new = _anew(services, slot, wrapped)
+    file.change_document(lambda now: replace(now, tag_key=new) if now.tag_key == wrapped else now)
+    return 1

@@ -66,6 +66,11 @@ class ServiceSet:
         others.pop(own.name, None)
         return {**others, own.name: own}
 
+    def holds_own(self, slot: Slot, wrapped: Wrapped) -> bool:
+        """Whether `wrapped` is with a service of its tenant's own, which the tenant may close at any time."""
+        own = self._tenants.get(slot.owner.tenant)
+        return own is not None and own.name == wrapped.service
+
     def brings(self, owner: Owner) -> bool:
         """Whether `owner` brings its own KEK: new versions of it are not the gateway's to make."""
         return owner.tenant in self._brought

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import replace
 
 from proxy.crypto.data_key import DEK_SIZE, KeyMismatchError, Purpose, key_id_of
 from proxy.kms.keyring_format import Document
-from proxy.kms.service import KeysError, Slot, gateway_owner
+from proxy.kms.service import KeysError, Slot, Wrapped, gateway_owner
 from proxy.kms.service_set import ServiceSet
 from proxy.ports import Entropy
 
@@ -33,27 +32,23 @@ class TagKeys:
             if self._old is None:
                 raise KeysError("keyring.json has format 1, which only the embedded key service can read")
             return self._old()
-        if wrapped.key_id not in self._known:
+        if not self.knows(document):
             key = self._services.unwrap(tag_slot(document.region), wrapped)
             if not hmac.compare_digest(key_id_of(key), wrapped.key_id):
                 raise KeyMismatchError(f"the keyring's tag key does not match key id {wrapped.key_id.hex()}")
             self._known[wrapped.key_id] = key
         return self._known[wrapped.key_id]
 
+    def knows(self, document: Document) -> bool:
+        """Whether `of` asks no key service for the tag key of `document`."""
+        return document.tag_key is None or document.tag_key.key_id in self._known
+
     def adopt(self, other: TagKeys) -> None:
         """Takes over what `other` has unwrapped."""
         self._known |= other._known
 
-    def made_for(self, document: Document) -> Document:
-        """`document` with a tag key: its own, or a new one, of its first entry's region, if it has none.
-
-        Raises KeysError.
-        """
-        if document.tag_key is not None:
-            return document
-        if not document.entries:
-            raise KeysError("an empty keyring is not kept")
-        region = document.entries[0].slot.owner.region
-        slot, key = tag_slot(region), self._entropy(DEK_SIZE)
+    def made(self, region: str) -> Wrapped:
+        """A new tag key. `region`: the gateway's. Raises KeysError."""
+        slot = tag_slot(region)
         self._services.create_kek(slot.owner)
-        return replace(document, tag_key=self._services.wrap(slot, key), region=region)
+        return self._services.wrap(slot, self._entropy(DEK_SIZE))

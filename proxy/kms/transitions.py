@@ -143,14 +143,10 @@ def destroyed(entries: Entries, ids: Collection[bytes], now: float) -> Entries:
     return _each(entries, ids, change)
 
 
-def rewrapped(entries: Entries, wrapped: Mapping[bytes, Wrapped]) -> Entries:
-    """With other wrappings of the same DEKs, by key id. What was destroyed meanwhile stays destroyed."""
-    return tuple(
-        replace(entry, wrapped=wrapped[entry.id])
-        if entry.id in wrapped and entry.state is not KeyState.DESTROYED
-        else entry
-        for entry in entries
-    )
+def rewrapped(entries: Entries, anew: Mapping[Wrapped, Wrapped]) -> Entries:
+    """With other wrappings of the same DEKs, `anew` by those of before. What looks otherwise by now stays: it was
+    destroyed meanwhile, or wrapped by somebody else."""
+    return tuple(replace(entry, wrapped=anew.get(entry.wrapped, entry.wrapped)) for entry in entries)
 
 
 def counted(entries: Entries, counts: Mapping[bytes, tuple[int, int]]) -> Entries:

@@ -27,9 +27,9 @@ class KeyTending:
         redis = settings.keys.redis
         if redis is not None and time.monotonic() >= self._exchange_at:
             self._exchange_at = time.monotonic() + redis.refresh
-            self._note(await keys.exchange())
+            self._note(await keys.upkeep.exchange())
         await self._following.turn(keys, settings)
-        await keys.keep()
+        await keys.upkeep.keep()
         await keys.quiet()
 
     def warnings(self) -> list[str]:

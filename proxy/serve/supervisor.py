@@ -111,7 +111,7 @@ class Supervisor:
         for task in tasks:
             task.cancel()
         try:
-            self.loaded.keys.settle_counts()
+            self.loaded.keys.upkeep.settle_counts()
         except KeysError as error:
             self.log.write(40, "keyring_not_kept", error=type(error).__name__)
         return 1 if self.quick_deaths >= _QUICK_DEATHS else 0
@@ -387,7 +387,7 @@ def _checked(settings: Settings, budget: SharedBudget, before: Keyring | None) -
         loaded = load(settings, budget, before, distributed=True)
         loaded.keys.reload()  # `before` must not hide that the file cannot be read
         loaded.keys.open_active()
-        loaded.keys.keep_now()
+        loaded.keys.upkeep.keep_now()
     except (KeysError, KeyMismatchError, TlsConfigurationError, ValueError, OSError) as error:
         raise StartError(str(error)) from None
     if found := selfcheck.problems(loaded):

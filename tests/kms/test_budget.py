@@ -131,6 +131,7 @@ async def test_a_successor_is_made_ahead_of_time(bench: Bench) -> None:
     used = await seal(bench, limits, 700)
     assert len(used) == 1 and not [e for e in bench.file.read() if e.state is KeyState.PENDING]
     await seal(bench, limits, 100)
+    await bench.open(limits).upkeep.keep()  # as the supervisor does
     (coming,) = [e for e in bench.file.read() if e.state is KeyState.PENDING]
     assert coming.slot == DATA and coming.activated == int(NOW + limits.activate_after)
 
@@ -163,7 +164,7 @@ async def test_an_orderly_end_writes_down_what_was_given_out(bench: Bench) -> No
     keys = bench.open(KeyLimits(budget_uses=100_000))
     (await keys.active(*DATA)).seal(bytes(24), b"words", b"")
     assert bench.only(DATA).uses == 6250
-    keys.settle_counts()
+    keys.upkeep.settle_counts()
     assert bench.only(DATA).uses == 100_000 // 128
 
 
@@ -213,12 +214,12 @@ async def test_keys_that_are_long_out_of_use_make_room(bench: Bench) -> None:
     keys = bench.open(KeyLimits(budget_uses=1000))
     first = await keys.active(*DATA)
     bench.clock.move(91 * 86400.0)
-    keys.keep_now()
+    await keys.upkeep.keep()
     bench.clock.move(20.0)
-    keys.keep_now()
+    await keys.upkeep.keep()
     assert (await keys.active(*DATA)).id != first.id and bench.budget.counts(first.id)  # an exchange may still have it
     bench.clock.move(3700.0)
-    keys.keep_now()
+    keys.upkeep.keep_now()
     assert bench.budget.counts(first.id) is None and bench.budget.counts((await keys.active(*DATA)).id)
 
 
@@ -236,10 +237,10 @@ async def test_one_tenant_s_closed_service_keeps_no_other_from_rotating(
     keys = bench.open(limits)
     bench.clock.move(200)
     monkeypatch.setattr(LocalKms, "wrap", closed)
-    await keys.keep()
+    await keys.upkeep.keep()
     assert {entry.slot for entry in bench.file.read() if entry.state is KeyState.PENDING} == {DATA}
     assert any("denied" in warning for warning in keys.warnings())
     monkeypatch.undo()
     bench.clock.move(5)
-    await keys.keep()
+    await keys.upkeep.keep()
     assert {entry.slot for entry in bench.file.read() if entry.state is KeyState.PENDING} == {DATA, FOREIGN}

@@ -80,7 +80,7 @@ async def test_a_key_nobody_uses_is_dropped_and_not_asked_for(bench: Bench) -> N
         bench.clock.move(0.6 * AGE)
         await keys.tick()
     assert bench.kms.unwrapped == 1
-    held = keys._held[ACME, bench.only(DATA).id]
+    held = keys._holdings.by_id[ACME, bench.only(DATA).id]
     assert held.key is None
     await keys.tick(keep=True)
     await keys.quiet()

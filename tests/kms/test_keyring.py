@@ -263,7 +263,7 @@ async def test_a_key_another_process_made_is_found_at_once(bench: Bench) -> None
     keys, other = bench.open(), bench.open()
     assert await keys.by_id(ACME, bytes(16)) is None  # the look of this interval is spent
     bench.clock.move(100 * 86400.0)
-    other.keep_now()
+    await other.upkeep.keep()
     coming = [entry for entry in bench.file.read() if entry.state is KeyState.PENDING and entry.slot.owner == ACME]
     assert len(coming) == 1 and await keys.by_id(ACME, coming[0].id) is not None
 
@@ -337,7 +337,7 @@ def test_ages_tell_since_when_and_how_much_a_key_is_in_use(bench: Bench, unlock:
 
 def test_the_next_due_is_never_if_nothing_is_coming(bench: Bench) -> None:
     keys: Keyring = bench.open()
-    assert keys._next_due == math.inf
+    assert keys._holdings.next_due == math.inf
 
 
 def test_the_file_is_refused_at_the_start(bench: Bench) -> None:
@@ -378,7 +378,7 @@ async def test_a_key_taken_out_of_use_leaves_memory_without_the_collector(
 async def test_a_key_unwrapped_after_it_was_taken_out_of_use_is_not_kept(bench: Bench) -> None:
     keys = bench.open()
     mine = bench.only(DATA)
-    held = keys._held[ACME, mine.id]
+    held = keys._holdings.by_id[ACME, mine.id]
     bench.kms.answers.clear()
     asked = asyncio.get_running_loop().create_task(keys.by_id(ACME, mine.id))
     while not bench.kms.unwrapped:
@@ -405,9 +405,9 @@ async def test_a_closed_keyring_holds_no_key_and_opens_none(bench: Bench) -> Non
     assert (await after.active(*DATA)).id == bench.only(DATA).id and bench.kms.unwrapped == 0
     mine = bench.made(DATA, NOW + 60)
     bench.change(lambda entries: (*entries, mine))
-    before._take_up(bench.file.document())  # a reading that was under way
-    assert (ACME, mine.id) not in before._held
-    assert all(held.key is None for held in before._held.values())
+    before._reading.take_up(bench.file.document())  # a reading that was under way
+    assert (ACME, mine.id) not in before._holdings.by_id
+    assert all(held.key is None for held in before._holdings.by_id.values())
 
 
 @contextmanager

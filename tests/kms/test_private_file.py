@@ -159,6 +159,14 @@ def test_the_lock_keeps_other_processes_out_and_dies_with_its_holder(file: Priva
         assert file.read() == b"ours"
 
 
+def test_whoever_waits_for_the_lock_gives_up_and_says_what_to_do(file: PrivateFile) -> None:
+    said = r"held this lock for 0.1 s; `fuser .*\.lock` says which"
+    with file.locked(), file.locked("making.lock", 0.1), pytest.raises(KeysError, match=said), file.locked(seconds=0.1):
+        pass
+    with file.locked(seconds=0.0):
+        pass
+
+
 def test_a_made_directory_is_private_and_an_open_one_refused(tmp_path: Path) -> None:
     make_private_directory(tmp_path / "a" / "b")
     make_private_directory(tmp_path / "a" / "b")

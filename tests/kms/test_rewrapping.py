@@ -14,7 +14,7 @@ import pytest
 from proxy.crypto.data_key import DEK_SIZE, Purpose
 from proxy.kms import rewrapping, transitions
 from proxy.kms.keyring_file import KeyringFile
-from proxy.kms.keyring_format import Entry, KeyState
+from proxy.kms.keyring_format import KeyState
 from proxy.kms.keystore import keyring_file_of
 from proxy.kms.local import LocalKms
 from proxy.kms.making import make_missing, require_open
@@ -116,11 +116,10 @@ def test_a_key_that_is_destroyed_meanwhile_is_not_brought_back(
 ) -> None:
     gone, anew = file.read()[0].id, rewrapping._anew
 
-    def destroying(services: ServiceSet, entry: Entry) -> Wrapped:
-        wrapped = anew(services, entry)
-        if entry.id == gone:
+    def destroying(services: ServiceSet, slot: Slot, wrapped: Wrapped) -> Wrapped:
+        if wrapped.key_id == gone:
             file.change(lambda entries: transitions.destroyed(entries, {gone}, NOW))
-        return wrapped
+        return anew(services, slot, wrapped)
 
     monkeypatch.setattr(rewrapping, "_anew", destroying)
     rewrap(file, ServiceSet(old), ALL)

@@ -106,10 +106,12 @@ def test_disabled_keys_come_back_to_open_and_destroyed_ones_do_not() -> None:
 
 
 def test_rewrapping_and_counting_touch_what_they_name() -> None:
+    before = (key(1), key(2))
+    anew = {entry.wrapped: Wrapped(entry.id, "vault", 7, b"y") for entry in before}
     entries = (key(1), key(2, DATA, DESTROYED, 1, 2, 3))
-    other = Wrapped(entries[0].id, "vault", 7, b"y")
-    after = transitions.rewrapped(entries, {entries[0].id: other, entries[1].id: replace(other, key_id=entries[1].id)})
-    assert after == (replace(entries[0], wrapped=other), entries[1])
+    assert entries[1].wrapped != before[1].wrapped
+    after = transitions.rewrapped(entries, anew)
+    assert after == (replace(entries[0], wrapped=anew[entries[0].wrapped]), entries[1])
     counted = transitions.counted(entries, {entries[0].id: (3, 30)})
     assert (counted[0].uses, counted[0].size, counted[1]) == (3, 30, entries[1])
 

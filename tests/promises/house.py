@@ -134,7 +134,7 @@ class House:
         self.runner = self._exit.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         self.budget = SharedBudget.create()
         loaded = load(load_settings(self.files.config), self.budget)
-        loaded.keys.keep_now()
+        loaded.keys.upkeep.keep_now()
         self.deliveries = new_deliveries(loaded.settings)
         self.assembly: Assembly = assemble(loaded, self.deliveries, 0, StructuredLog(self.log.append))
         self.client_tls = self.files.tls()

@@ -48,7 +48,7 @@ def opened(settings: Settings, budget: SharedBudget) -> Keyring:
 
 
 def known(keys: Keyring) -> list[weakref.ref[DataKey]]:
-    return [weakref.ref(held.key) for held in keys._held.values() if held.key is not None]
+    return [weakref.ref(held.key) for held in keys._holdings.by_id.values() if held.key is not None]
 
 
 def test_a_worker_has_its_own_keys_and_none_of_the_supervisor(

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from proxy.crypto.data_key import Purpose
-from proxy.kms.cache import KeyCache
+from proxy.kms.budget import SharedBudget
 from proxy.kms.keyring import Keyring
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Entry
-from proxy.kms.keystore import chance_from, keyring_file_of
+from proxy.kms.keystore import keyring_file_of, open_keyring_in_use
 from proxy.kms.limits import KeyLimits
 from proxy.kms.local import LocalKms
 from proxy.kms.making import make_missing, rotate
@@ -48,9 +48,8 @@ def open_keyring(state: Path, unlock: bytes, clock: Clock, entropy: Entropy) -> 
 
     Raises KeysError, KeyMismatchError.
     """
-    services, limits = _embedded(state, unlock, entropy), KeyLimits()
-    cache = KeyCache(services, limits, clock, chance_from(entropy))
-    keyring = Keyring(keyring_file_of(services, state, entropy), cache, limits, clock)
+    services, budget = _embedded(state, unlock, entropy), SharedBudget.create(64)
+    keyring = open_keyring_in_use(services, state, KeyLimits(), budget, clock, entropy)
     keyring.open_active()
     return keyring
 
