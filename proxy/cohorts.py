@@ -23,6 +23,7 @@ class Cohorts:
     def __init__(self) -> None:
         self._arrived: deque[Callable[[], None]] = deque()
         self._resting = 0
+        self._alone = False
         self._gate_is_set = False
 
     def join(self, begin: Callable[[], None]) -> None:
@@ -35,6 +36,8 @@ class Cohorts:
     @types.coroutine
     def rest(self) -> Generator[None]:
         """Await it between two steps, never for anything else: the next cohort does not start before."""
+        if self._alone:  # nobody to let pass: the steps follow each other at once
+            return
         self._resting += 1
         try:
             yield
@@ -44,7 +47,9 @@ class Cohorts:
     def _open_gate(self) -> None:
         loop = asyncio.get_running_loop()
         if not self._resting:
-            for _ in range(min(len(self._arrived), _MOST)):
+            members = min(len(self._arrived), _MOST)
+            self._alone = members == 1
+            for _ in range(members):
                 loop.call_soon(self._arrived.popleft())  # on its own, so that one that raises stops no other
         self._gate_is_set = bool(self._arrived)
         if self._gate_is_set:

@@ -115,6 +115,15 @@ async def test_a_cohort_has_a_bounded_number_of_members_and_nobody_is_left_behin
     assert road.taken == [(str(number), step) for group in groups for step in range(2) for number in group]
 
 
+async def test_one_that_is_alone_rests_nowhere() -> None:
+    road = Road()
+    road.send("a", after=lambda step: road.send("b") if step == 2 else None)
+    begun = asyncio.get_running_loop().call_soon
+    begun(lambda: begun(lambda: road.taken.append(("turn of the loop", 0))))
+    await road.arrive(2)
+    assert list(road.names) == ["a", "a", "a", "turn of the loop", "b", "b", "b"]
+
+
 async def test_a_cohort_starts_again_after_a_pause() -> None:
     road = Road()
     road.send("a")

@@ -24,6 +24,7 @@ class Held(Cohorts):
         self._one = self.rest()
 
     def hold(self) -> None:
+        self._alone = False
         next(self._one)
 
     def release(self) -> None:
