@@ -26,7 +26,8 @@ def serve(config: Path, workers: int) -> None:
     from proxy.observe.log import StructuredLog, silence_libraries, to_stderr
     from proxy.serve.memory import close_memory
     from proxy.serve.settings import load_settings
-    from proxy.serve.supervisor import StartError, Supervisor
+    from proxy.serve.starting import StartError
+    from proxy.serve.supervisor import Supervisor
 
     close_memory()
     # Every connection takes a descriptor; the usual soft limit of 1024 is less than what listeners let in.

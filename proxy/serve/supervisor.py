@@ -11,57 +11,30 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 
 from proxy.crypto.data_key import KeyMismatchError
-from proxy.edge.tls import TlsConfigurationError
 from proxy.kms.budget import SharedBudget
 from proxy.kms.keyring import Keyring
 from proxy.kms.service import KeysError
-from proxy.observe.audit import AuditChain
 from proxy.observe.log import StructuredLog, to_stderr
 from proxy.observe.measures import Key, Snapshot, empty
-from proxy.serve import selfcheck, state_lock
-from proxy.serve.assemble import Loaded, load, new_deliveries, remembered
-from proxy.serve.certificates import CertificateError, days_left, load_chain
+from proxy.serve import selfcheck, supervisor_report
+from proxy.serve.assemble import Loaded, new_deliveries
 from proxy.serve.channel import Channel, Message
 from proxy.serve.key_tending import KeyTending
 from proxy.serve.memory import exposed_swap
 from proxy.serve.settings import Settings, load_settings
-from proxy.serve.sockets import ListenError, bind_listeners, close_all_but, listen, open_descriptors
+from proxy.serve.sockets import close_all_but, open_descriptors
+from proxy.serve.starting import StartError, alone_on, bind, checked, require_audit, require_same_shape
 from proxy.serve.worker import run_worker
+from proxy.serve.worker_record import WorkerRecord
 from proxy.source.problem import Problems
 
 _STUCK_AFTER = 15.0  # seconds without a beat
 _QUICK_DEATHS = 5  # in a row, each within a second: something is wrong that a new worker does not cure
 _WATCH = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-
-
-class StartError(Exception):
-    """wxgate does not start. One sentence for each reason."""
-
-
-@dataclass(slots=True)
-class WorkerRecord:
-    """What the supervisor knows of one worker."""
-
-    slot: int
-    pid: int
-    born: float
-    channel: Channel | None = None
-    ready: bool = False
-    beat: float = 0.0
-    generation: int = 0
-    audit: bool = True
-    not_ready: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    measures: Snapshot = field(default_factory=empty)
-    gauges: list[list[str | float]] = field(default_factory=list)
 
 
 class Supervisor:
@@ -72,15 +45,16 @@ class Supervisor:
         self.log, self.amount = log, workers
         with ExitStack() as undo:
             # Before anything is read or written there. Workers inherit it: what they may still do counts, too.
-            undo.callback(os.close, _alone_on(settings.state))
+            undo.callback(os.close, alone_on(settings.state))
             self.budget = SharedBudget.create()
             undo.callback(self.budget.close)
-            self.loaded = _checked(settings, self.budget, None)
+            self.loaded = checked(settings, self.budget, None)
             undo.pop_all()
+        self.loaded.keys.attach(log, None)
         self.deliveries = new_deliveries(settings)
         self.inherited = open_descriptors()  # all that a worker gets, but for its own sockets
-        self.sockets, self.admin_sockets = _bind(settings, workers)
-        _require_audit(settings, workers)
+        self.sockets, self.admin_sockets = bind(settings, workers)
+        require_audit(settings, workers)
         self.workers: dict[int, WorkerRecord] = {}
         self.spawning: set[asyncio.Task[None]] = set()
         self.past = empty()  # what dead workers counted
@@ -112,8 +86,9 @@ class Supervisor:
             task.cancel()
         try:
             self.loaded.keys.upkeep.settle_counts()
-        except KeysError as error:
-            self.log.write(40, "keyring_not_kept", error=type(error).__name__)
+        except (KeysError, KeyMismatchError) as error:
+            # Nothing is over-spent: the file says more as used than was given out.
+            self.log.write(40, "counts_not_settled", error=type(error).__name__)
         return 1 if self.quick_deaths >= _QUICK_DEATHS else 0
 
     async def start_worker(self, slot: int) -> None:
@@ -135,7 +110,7 @@ class Supervisor:
         record = WorkerRecord(slot, pid, time.monotonic(), beat=time.monotonic())
         self.workers[slot] = record
         self.log.write(20, "worker_started", worker=slot, pid=pid)
-        record.channel = await Channel.open(ours, lambda message: self.heard(record, message), lambda: None)
+        record.channel = await Channel.open(ours, record.heard, lambda: None)
         self.catch_up(record, loaded)
 
     def catch_up(self, record: WorkerRecord, loaded: Loaded) -> None:
@@ -168,15 +143,6 @@ class Supervisor:
                 log.fault(error)
         finally:
             os._exit(code)
-
-    def heard(self, record: WorkerRecord, message: Message) -> None:
-        record.beat = time.monotonic()
-        record.ready = record.ready or bool(message.get("ready"))
-        if "measures" in message:
-            record.measures = Snapshot.from_plain(message["measures"])
-            record.gauges, record.audit = message["gauges"], message["audit"]
-            record.generation = message["generation"]
-            record.not_ready, record.warnings = message["not_ready"], message["warnings"]
 
     def reap(self) -> None:
         """Collects dead workers and, unless draining, has them replaced."""
@@ -215,7 +181,10 @@ class Supervisor:
         """Stuck workers are killed; changed certificates and policies are taken up."""
         seen = _stamp(self.loaded.settings)
         while True:
+            begun = time.monotonic()
             await asyncio.sleep(_WATCH)
+            if time.monotonic() - begun > 2 * _WATCH:
+                continue  # this process was held up itself, by a reload, and has not heard what they said meanwhile
             for record in self.workers.values():
                 if time.monotonic() - record.beat > _STUCK_AFTER:
                     self.log.write(40, "worker_stuck", worker=record.slot, pid=record.pid)
@@ -268,14 +237,15 @@ class Supervisor:
         self.reload_cause = cause
         try:
             settings = load_settings(self.loaded.settings.file)
-            _require_same_shape(self.loaded.settings, settings)
-            loaded = _checked(settings, self.budget, self.loaded.keys)
+            require_same_shape(self.loaded.settings, settings)
+            loaded = checked(settings, self.budget, self.loaded.keys)
         except (StartError, Problems) as error:
             return self.keep_old(str(error).splitlines()[0])
         except Exception as error:  # noqa: BLE001 - nothing about a new configuration may end the old
             self.log.fault(error)
             return self.keep_old(f"internal fault {type(error).__name__}")
         loaded.generation = self.loaded.generation + 1
+        loaded.keys.attach(self.log, None)
         # Its threads may be at work for a moment more.
         self.outgoing.append(self.loaded.keys)
         asyncio.get_running_loop().call_later(_STUCK_AFTER, self.close_outgoing, 1)
@@ -308,123 +278,19 @@ class Supervisor:
                 record.channel.send({"do": "note_kept", "cause": self.reload_cause})
         return False
 
-    # --- what it tells
+    # --- what it tells: supervisor_report.py
 
     def not_ready(self) -> list[str]:
-        """Why the gateway cannot serve as it should; empty if it can. A balancer takes it out for these."""
-        reasons = ["draining"] if self.draining else []
-        up = [record for record in self.workers.values() if record.ready]
-        if len(up) < self.amount:
-            reasons.append(f"{len(up)} of {self.amount} workers are ready")
-        reasons += [f"worker {record.slot} cannot write its audit log" for record in up if not record.audit]
-        return reasons + _each_once(record.not_ready for record in up)
+        """See supervisor_report."""
+        return supervisor_report.not_ready(self)
 
     def warnings(self) -> list[str]:
-        """What somebody must look at while the gateway goes on with what it has: the old configuration stays good."""
-        found = [f"reload failed: {self.reload_problem}"] if self.reload_problem else []
-        found += [
-            f"worker {record.slot} has not taken up the new configuration"
-            for record in self.workers.values()
-            if record.ready and record.generation != self.loaded.generation
-        ]
-        found += [
-            f"certificate {name} has expired or cannot be read" for name, left in self.certificates() if left <= 0
-        ]
-        own = self.loaded.keys.warnings() + self.tending.warnings()
-        found += _each_once([own, *(record.warnings for record in self.workers.values())])
-        return found + [str(problem) for problem in self.loaded.settings.warnings]
-
-    def certificates(self) -> Iterator[tuple[str, float]]:
-        """Name and days left of every certificate; 0 for a file that cannot be read."""
-        now = datetime.now(UTC)
-        for pair in selfcheck.key_pairs(self.loaded.settings):
-            try:
-                yield pair.certificate.name, days_left(load_chain(pair.certificate.read_bytes()), now)
-            except (CertificateError, OSError):
-                yield pair.certificate.name, 0.0
+        """See supervisor_report."""
+        return supervisor_report.warnings(self)
 
     def measures(self) -> tuple[Snapshot, dict[Key, float]]:
-        """Sum of all workers that are or were, and the gauges of the moment."""
-        total = empty()
-        total.add(self.past)
-        total.counts[("worker_restarts",)] = self.restarts
-        gauges: dict[Key, float] = {("ready",): 0.0 if self.not_ready() else 1.0}
-        gauges[("warnings",)] = len(self.warnings())
-        gauges[("workers",)] = sum(record.ready for record in self.workers.values())
-        for record in self.workers.values():
-            total.add(record.measures)
-            for *labels, value in record.gauges:
-                key = tuple(str(label) for label in labels)
-                gauges[key] = gauges.get(key, 0.0) + float(value)
-        for age in self.loaded.keys.ages(time.time()):
-            owner, key_id = age.owner, age.key_id.hex()
-            names = (owner.tenant, owner.region, age.group, age.purpose.value, key_id)
-            gauges["key_age_seconds", *names] = age.seconds
-            gauges["key_uses", *names] = age.uses
-            gauges["key_bytes", *names] = age.size
-            gauges["key_budget_spent", *names] = age.spent
-        for name, left in self.certificates():
-            gauges["certificate_days_left", name] = round(left, 2)
-        return total, gauges
-
-
-def _each_once(lists: Iterable[list[str]]) -> list[str]:
-    """What several say, once."""
-    return list(dict.fromkeys(text for texts in lists for text in texts))
-
-
-def _alone_on(state: Path) -> int:
-    """The lock of the state directory, held while the descriptor is open here or in a worker. Raises StartError."""
-    try:
-        return state_lock.take(state)
-    except KeysError as error:
-        raise StartError(str(error)) from None
-
-
-def _checked(settings: Settings, budget: SharedBudget, before: Keyring | None) -> Loaded:
-    """Everything of `settings` loaded and self-checked. Raises StartError."""
-    try:
-        loaded = load(settings, budget, before, distributed=True)
-        loaded.keys.reload()  # `before` must not hide that the file cannot be read
-        loaded.keys.open_active()
-        loaded.keys.upkeep.keep_now()
-    except (KeysError, KeyMismatchError, TlsConfigurationError, ValueError, OSError) as error:
-        raise StartError(str(error)) from None
-    if found := selfcheck.problems(loaded):
-        raise StartError("\n".join(found))
-    return loaded
-
-
-def _bind(settings: Settings, workers: int) -> tuple[list[dict[str, socket.socket]], list[socket.socket]]:
-    """The sockets of each worker and of the admin page. Raises StartError if an address cannot be had."""
-    try:
-        return bind_listeners(settings.listeners, workers), [listen(settings.admin.host, settings.admin.port)]
-    except ListenError as error:
-        raise StartError(str(error)) from None
-
-
-def _require_audit(settings: Settings, workers: int) -> None:
-    """Raises StartError if a worker could not write its audit log."""
-    try:
-        for slot in range(workers):
-            AuditChain.open(settings.audit, slot, max_bytes=settings.audit_max_bytes).close()
-    except OSError as error:
-        raise StartError(str(error)) from None
-
-
-def _require_same_shape(old: Settings, new: Settings) -> None:
-    """What a running gateway cannot change is refused, not ignored. Raises StartError."""
-
-    def fixed(settings: Settings) -> tuple[object, ...]:
-        places = {(item.name, item.host, item.port) for item in settings.listeners}
-        memory = (settings.delivery_entries, settings.delivery_reply_bytes)
-        return places, settings.state, settings.audit, settings.admin, memory
-
-    # A longer window would take deliveries as fresh that the shared memory has forgotten already.
-    if fixed(old) != fixed(new) or remembered(new) > remembered(old):
-        raise StartError(
-            "addresses, state, audit, admin, deliveries, longer account windows change with a restart only"
-        )
+        """See supervisor_report."""
+        return supervisor_report.measures(self)
 
 
 def _stamp(settings: Settings) -> tuple[tuple[str, int, int], ...]:

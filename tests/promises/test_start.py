@@ -17,7 +17,8 @@ from proxy.observe.log import StructuredLog
 from proxy.serve.certificates import development_files
 from proxy.serve.settings import load_settings
 from proxy.serve.sockets import listen, open_descriptors
-from proxy.serve.supervisor import StartError, Supervisor
+from proxy.serve.starting import StartError
+from proxy.serve.supervisor import Supervisor
 from tests.support.installation import Installation
 
 

@@ -140,6 +140,16 @@ def test_a_stuck_worker_is_replaced(gateway: Gateway) -> None:
     assert gateway.push(gateway.text()).body == b"success"
 
 
+def test_a_supervisor_that_was_held_up_kills_nobody_whose_beats_it_has_not_heard(gateway: Gateway) -> None:
+    before, stuck = gateway.pids, len(gateway.events("worker_stuck"))
+    os.kill(gateway.gateway.pid, signal.SIGSTOP)
+    time.sleep(2 * STUCK)
+    os.kill(gateway.gateway.pid, signal.SIGCONT)
+    begun = time.monotonic()
+    until(lambda: time.monotonic() - begun > STUCK and gateway.is_ready(), "it has looked again")
+    assert gateway.pids == before and len(gateway.events("worker_stuck")) == stuck
+
+
 def test_a_worker_that_is_told_to_end_is_replaced_too(gateway: Gateway) -> None:
     victim = gateway.pids[2]
     os.kill(victim, signal.SIGTERM)
