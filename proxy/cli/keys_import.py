@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from proxy.cli.deployment import CONFIG, explained
-from proxy.cli.keys_desk import Desk, open_desk
+from proxy.cli.keys_carry import CARRY, require_carried
+from proxy.cli.keys_desk import YES, Desk, open_desk
 from proxy.kms.keyring_format import KeyState
 from proxy.kms.private_file import make_private_directory
 from proxy.kms.rewrapping import rewrap
@@ -24,8 +25,12 @@ from proxy.serve.secret import SecretError, resolve
 @click.option(
     "--kek", "reference", required=True, metavar="env:NAME|file:PATH", help="32 random bytes, never the value."
 )
+@CARRY
+@YES
 @explained
-def import_kek_command(config: Path, tenant: str, region: str | None, reference: str) -> None:
+def import_kek_command(
+    config: Path, tenant: str, region: str | None, reference: str, carry_kek: bool, yes: bool
+) -> None:
     """Take a KEK that a tenant brings as the newest version, and put the tenant's data keys under it.
 
     The bytes are raw, in hex or in base64; a file with them must be closed to others. Delete it afterwards: the tenant
@@ -39,9 +44,11 @@ def import_kek_command(config: Path, tenant: str, region: str | None, reference:
         raise KeysError(str(error)) from None
     make_private_directory(desk.settings.state)
     desk.follow_shreds()
+    remind = require_carried(desk, [owner], carry=carry_kek, yes=yes)
     with desk.on_record("import_kek", f"{owner.tenant}/{owner.region}"):
         version = desk.services.import_kek(owner, kek, _shredded(desk))
         moved = _put_under(desk, owner)
+    remind()
     click.echo(f"KEK version {version} of {owner.tenant}/{owner.region}; {moved} data keys are under it.")
 
 

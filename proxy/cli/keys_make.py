@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from proxy.cli.deployment import AS_JSON, CONFIG, explained
+from proxy.cli.keys_carry import CARRY, require_carried
 from proxy.cli.keys_desk import YES, ask_twice, choosing, open_desk, told
 from proxy.cli.keys_table import show_keys
 from proxy.crypto.data_key import Purpose
@@ -26,9 +27,11 @@ _END = "Values of the old lookup keys are not made any more: what the CRM still 
 
 @click.command("init")
 @CONFIG
+@CARRY
+@YES
 @AS_JSON
 @explained
-def init_command(config: Path, as_json: bool) -> None:
+def init_command(config: Path, carry_kek: bool, yes: bool, as_json: bool) -> None:
     """Make the keys that the configuration and its policies need and that are not there yet.
 
     For a tenant that brings its own KEK nothing is made until that was imported: exit status 1, after all others' keys
@@ -40,10 +43,13 @@ def init_command(config: Path, as_json: bool) -> None:
     desk.follow_shreds()
     awaited = {owner: text for owner in settings.owners if (text := desk.services.awaited(owner))}
     owners = [owner for owner in settings.owners if owner not in awaited]
+    new = [owner for owner in owners if desk.services.keeps_here(owner) and not desk.services.has_kek(owner)]
+    remind = require_carried(desk, new, carry=carry_kek, yes=yes)
     wanted = [Slot(owner, group, use) for owner in owners for group in settings.groups for use in Purpose]
     with desk.on_record("init", "all keys") as concerned:
         made = make_missing(desk.file, desk.services, wanted, time.time(), secrets.token_bytes)
         concerned(entry.id for entry in made)
+    remind()
     show_keys(made, as_json, none="No key was missing.")
     if not as_json:
         click.echo(f"Back up {settings.state} and, apart from it, what opens its KEKs: without, all of it is lost.")

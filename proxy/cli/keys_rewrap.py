@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from proxy.cli.deployment import AS_JSON, CONFIG, explained
-from proxy.cli.keys_desk import choosing, open_desk, told
+from proxy.cli.keys_carry import CARRY, require_carried
+from proxy.cli.keys_desk import YES, choosing, open_desk, told
 from proxy.cli.keys_table import show_table
-from proxy.kms.rewrapping import rewrap
+from proxy.kms.rewrapping import new_keks_here, rewrap
 from proxy.kms.selection import Selection
 
 
@@ -19,6 +20,8 @@ from proxy.kms.selection import Selection
 @choosing
 @click.option("--to-service", default="", help="Move keys to this key service, the one gateway.yaml names for them.")
 @click.option("--resume", is_flag=True, help="No new KEK version: only what an interrupted run left.")
+@CARRY
+@YES
 @AS_JSON
 @explained
 def rewrap_command(
@@ -28,6 +31,8 @@ def rewrap_command(
     group: str | None,
     to_service: str,
     resume: bool,
+    carry_kek: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Make a new version of every KEK and wrap the data keys under it. Nothing in the CRM changes.
@@ -42,8 +47,11 @@ def rewrap_command(
             click.echo(f"{done} of {of} keys", err=True)
 
     desk.follow_shreds()
+    new = new_keks_here(desk.file, desk.services, chosen, resume=resume)
+    remind = require_carried(desk, new, carry=carry_kek, yes=yes)
     with desk.on_record("rewrap", f"{told(chosen)}{f' to service {to_service}' if to_service else ''}"):
         done = rewrap(desk.file, desk.services, chosen, to_service=to_service, resume=resume, progress=progress)
+    remind()
     rows = [
         {"tenant": owner.tenant, "region": owner.region, "service": service, "kek_version": version}
         for owner, (service, version) in sorted(done.versions.items())

@@ -48,14 +48,8 @@ def rewrap(
     Raises KeysError, KeyMismatchError; what was done until then stays done and is whole.
     """
     document = file.document()
-    # What is destroyed needs no KEK: a shredded tenant gets none.
-    owners = chosen.owners(entry for entry in document.entries if entry.state is not KeyState.DESTROYED)
-    if not owners:
-        raise KeysError("no key of that tenant, region and group; see `wxgate keys list`")
     whole = chosen == Selection()
-    slots = {owner: [entry.wrapped for entry in document.entries if _counts(entry, owner, chosen)] for owner in owners}
-    if whole and document.tag_key is not None:
-        slots[tag_slot(document.region).owner] = [document.tag_key]
+    slots = _concerned(document, chosen)
     _require_said(services, slots, to_service)
     versions = {owner: _version(services, owner, wrapped, resume) for owner, wrapped in slots.items()}
     todo = [entry for entry in document.entries if _is_behind(services, entry, chosen, versions)]
@@ -69,6 +63,27 @@ def rewrap(
     tagged = whole and _rewrap_tag_key(file, services, versions)
     names = {owner: (services.of(owner).name, version) for owner, version in versions.items()}
     return Rewrapped(done + tagged, names)
+
+
+def new_keks_here(file: KeyringFile, services: ServiceSet, chosen: Selection, *, resume: bool = False) -> list[Owner]:
+    """Owners of whom `rewrap` would make a KEK version that only this machine has. Raises KeysError."""
+    return [
+        owner
+        for owner, wrapped in _concerned(file.document(), chosen).items()
+        if services.keeps_here(owner) and (_rotates(services, owner, wrapped, resume) or not services.has_kek(owner))
+    ]
+
+
+def _concerned(document: Document, chosen: Selection) -> dict[Owner, list[Wrapped]]:
+    """What is chosen, by owner; the tag key too if that is all. Raises KeysError if it is nothing."""
+    # What is destroyed needs no KEK: a shredded tenant gets none.
+    owners = chosen.owners(entry for entry in document.entries if entry.state is not KeyState.DESTROYED)
+    if not owners:
+        raise KeysError("no key of that tenant, region and group; see `wxgate keys list`")
+    found = {owner: [entry.wrapped for entry in document.entries if _counts(entry, owner, chosen)] for owner in owners}
+    if chosen == Selection() and document.tag_key is not None:
+        found[tag_slot(document.region).owner] = [document.tag_key]
+    return found
 
 
 def _counts(entry: Entry, owner: Owner, chosen: Selection) -> bool:
@@ -93,13 +108,15 @@ def _require_said(services: ServiceSet, slots: dict[Owner, list[Wrapped]], to_se
 
 
 def _version(services: ServiceSet, owner: Owner, wrapped: Iterable[Wrapped], resume: bool) -> int:
-    """A new one, but where the tenant brings its own, or the keys come from another service, where the first will
-    do."""
-    name = services.of(owner).name
     newest = services.create_kek(owner)
-    if resume or services.brings(owner) or not any(each.service == name for each in wrapped):
-        return newest
-    return services.rotate_kek(owner)
+    return services.rotate_kek(owner) if _rotates(services, owner, wrapped, resume) else newest
+
+
+def _rotates(services: ServiceSet, owner: Owner, wrapped: Iterable[Wrapped], resume: bool) -> bool:
+    """Whether there is to be a new version: not where the tenant brings its own, or the keys come from another service,
+    where the first will do."""
+    name = services.of(owner).name
+    return not (resume or services.brings(owner)) and any(each.service == name for each in wrapped)
 
 
 def _is_behind(services: ServiceSet, entry: Entry, chosen: Selection, versions: dict[Owner, int]) -> bool:

@@ -49,6 +49,10 @@ class ServiceSet:
         """The service that is this machine's alone, if there is one."""
         return next((each for each in self if isinstance(each, Embedded)), None)
 
+    def keeps_here(self, owner: Owner) -> bool:
+        """Whether the KEKs of `owner` are this machine's alone."""
+        return self.of(owner) is self.embedded
+
     def opener(self, slot: Slot, wrapped: Wrapped) -> KeyService:
         """The service that opens `wrapped`. KeysError if it is not configured, or is another tenant's."""
         service = self._openers(slot.owner).get(wrapped.service)

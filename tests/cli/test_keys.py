@@ -283,6 +283,61 @@ def test_where_a_shredding_was_not_followed_yet_new_keys_are_not_put_under_the_o
     ]
 
 
+# --- several machines
+
+
+@pytest.fixture
+def several(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Others share the keyring through Redis."""
+    plain = Settings.keys.fget(settings)  # type: ignore[attr-defined]
+    shared = replace(plain, redis=RedisSettings("localhost", 1), tenants={"shop": TenantKeys()})
+    monkeypatch.setattr(Settings, "keys", shared)
+    return settings
+
+
+def test_the_first_keyring_of_all_is_made_without_asking(several: Settings) -> None:
+    assert len(listed("init")) == 8 and listed("init") == []
+
+
+MAKING_KEKS: list[tuple[str, ...]] = [
+    ("init",),
+    ("rewrap",),
+    ("rewrap", "--tenant", "acme"),
+    ("import-kek", "--tenant", "shop", "--kek", "file:{kek}"),
+]
+
+
+@pytest.fixture
+def kek(tmp_path: Path) -> Path:
+    file = tmp_path / "kek"
+    file.touch(0o600)
+    file.write_text(secrets.token_hex(32))
+    return file
+
+
+@pytest.mark.parametrize("arguments", MAKING_KEKS, ids=" ".join)
+def test_no_kek_is_made_that_other_machines_would_not_have(
+    several: Settings, made: list[dict[str, Any]], kek: Path, arguments: tuple[str, ...]
+) -> None:
+    several.owners.append(Owner("shop" if arguments[0] == "import-kek" else "third", "jp"))
+    words = [word.replace("{kek}", str(kek)) for word in arguments]
+    before = {path.name: path.read_bytes() for path in several.state.glob("*.json")}
+    said = run(*words, exit_code=1).stderr
+    assert "--carry-kek" in said and "moving-kms.md" in said and "several-machines.md" in said
+    run(*words, "--carry-kek", exit_code=1, input="y\nno\n")
+    assert {path.name: path.read_bytes() for path in several.state.glob("*.json")} == before
+    meant = run(*words, "--carry-kek", input="y\ncarry\n").stderr
+    assert "of this machine alone" in meant and f"Copy {several.state / 'kek.json'}" in meant
+    assert (several.state / "kek.json").read_bytes() != before["kek.json"]
+
+
+def test_what_makes_no_kek_asks_nothing(several: Settings, made: list[dict[str, Any]]) -> None:
+    assert run("rewrap", "--resume").stderr.count("carry") == 0
+    assert len(listed("rotate")) == 4 and listed("init") == []
+    several.groups.append("more")
+    assert len(listed("init")) == 4
+
+
 # --- export, import
 
 

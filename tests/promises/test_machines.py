@@ -26,7 +26,6 @@ from tests.support.embedded import keyring_file
 from tests.support.processes import until
 from tests.support.redis_server import RedisServer
 
-_PLAIN = "keys: {unlock: 'file:secrets/unlock'}"
 _RANDOM = secrets.token_bytes
 
 
@@ -40,12 +39,7 @@ class Shared(Stage):
 
     def write_config(self) -> None:
         super().write_config()
-        shutil.copy(self.server.directory / "ca.pem", self.directory / "certs" / "redis-ca.pem")
-        url = f"rediss://localhost:{self.server.port}/0"
-        redis = f"{{url: '{url}', ca: certs/redis-ca.pem, password: 'file:secrets/redis', refresh: 200ms, machines: 2}}"
-        text = self.config.read_text()
-        assert text.count(_PLAIN) == 1
-        self.config.write_text(text.replace(_PLAIN, f"{_PLAIN[:-1]}, refresh: 200ms, redis: {redis}}}"))
+        self.server.share(self.config)
 
     def other(self, state: Path) -> tuple[Distribution, list[Entry]]:
         """The second machine, and what it makes."""

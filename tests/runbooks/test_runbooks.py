@@ -1,8 +1,10 @@
 """The runbooks, as they stand in docs/runbooks, on installations that are in the trouble they are about."""
 
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from proxy.emulate.stage import API
 from tests.runbooks.runner import PAGES, blocks, run
 from tests.support.openbao import OpenBao
 from tests.support.processes import Gateway, until
+from tests.support.redis_server import RedisServer
 
 PAGE_NAMES = sorted(path.name for path in PAGES.glob("*.md") if path.name != "README.md")
 
@@ -146,6 +149,46 @@ def test_kms_outage(bao: OpenBao) -> None:
         said = run("kms-outage.md", gateway.directory, {"restart openbao": bao.start}, admin=gateway.admin)
         assert "now   key service" in said
         assert read(gateway, record) == "words"
+
+
+class OnRedis(Gateway):
+    """A gateway that shares its keyring with another machine."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.redis = server
+        super().__init__(workers=2)
+
+    def write_config(self) -> None:
+        super().write_config()
+        self.redis.share(self.config)
+
+
+def test_several_machines(tmp_path: Path) -> None:
+    """Blocks 0, 2 and 4 are for the machine that has the keys, 1 and 3 for the other, whose gateway is not run here."""
+    page = "several-machines.md"
+    server = RedisServer(tmp_path)
+    try:
+        with OnRedis(server) as gateway:
+            record = pushed(gateway, "words")
+            here, there = gateway.directory, tmp_path / "there"
+            shutil.copytree(here, there, ignore=shutil.ignore_patterns("state"))
+
+            def carry() -> None:
+                (here / "carried.tar").rename(there / "carried.tar")
+
+            started: list[str] = []
+            run(page, here, {}, without=(1, 2, 3, 4))
+            carry()
+            run(page, there, {"start wxgate": lambda: started.append("wxgate")}, without=(0, 2, 3, 4))
+            run(page, here, {}, without=(0, 1, 3, 4))
+            carry()
+            shutil.copy(here / "state" / "keyring.json", there / "state")  # as Redis brings it
+            said = run(page, there, {}, without=(0, 1, 2, 4))
+            assert started and "no KEK version 2" in said and "copy kek.json from the machine" in said
+            run(page, here, {}, without=(0, 1, 2, 3))
+            assert read(gateway, record) == "words"
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module")

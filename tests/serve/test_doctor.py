@@ -19,6 +19,9 @@ from proxy.kms import transitions
 from proxy.kms.keyring_format import Entry
 from proxy.kms.limits import KeyLimits
 from proxy.kms.redis_link import RedisLink
+from proxy.kms.redis_settings import RedisSettings
+from proxy.kms.rewrapping import rewrap
+from proxy.kms.selection import Selection
 from proxy.kms.shredding import shred
 from proxy.serve.doctor import keys as key_checks
 from proxy.serve.doctor import machine
@@ -138,6 +141,23 @@ def test_backups_of_what_was_destroyed(files: Installation) -> None:
     desk.file.change(lambda entries: transitions.destroyed(entries, {entries[0].id}, time.time()))
     (found,) = key_checks.backups(desk.services, desk.file.read())
     assert found.level is Level.NOTE and time.strftime("%Y-", time.gmtime()) in found.text
+
+
+def test_keys_under_a_kek_that_another_machine_made(files: Installation) -> None:
+    settings, desk = load_settings(files.config), open_desk(files.config)
+    kek_file = settings.state / "kek.json"
+    before = kek_file.read_bytes()
+    assert list(key_checks.keks_here(settings, desk.services, desk.file.document())) == []
+    rewrap(desk.file, desk.services, Selection())
+    document = desk.file.document()
+    assert list(key_checks.keks_here(settings, desk.services, document)) == []
+    kek_file.write_bytes(before)  # as where the keyring came and the file did not
+    (found,) = key_checks.keks_here(settings, desk.services, document)
+    assert found.level is Level.NOW and "under KEK version 2" in found.text and "lost-kek.md" in found.fix
+    shared = replace(settings, keys=replace(settings.keys, redis=RedisSettings("localhost", 1)))
+    (found,) = key_checks.keks_here(shared, desk.services, document)
+    assert f"to {kek_file}" in found.fix and "several-machines.md" in found.fix
+    assert "several-machines.md" in key_checks.keyring_fix(shared)
 
 
 def test_a_shredding_that_was_not_followed(files: Installation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import subprocess
 import time
 from dataclasses import replace
@@ -36,6 +37,19 @@ class RedisServer:
         config.chmod(0o600)
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
+
+    def share(self, config: Path) -> None:
+        """Has the gateway of `config` share its keyring through this server."""
+        plain = "keys: {unlock: 'file:secrets/unlock'}"
+        shutil.copy(self.directory / "ca.pem", config.parent / "certs" / "redis-ca.pem")
+        password = config.parent / "secrets" / "redis"
+        password.touch(0o600)
+        password.write_bytes(self.settings.password)
+        url = f"rediss://localhost:{self.port}/0"
+        redis = f"{{url: '{url}', ca: certs/redis-ca.pem, password: 'file:secrets/redis', refresh: 200ms, machines: 2}}"
+        text = config.read_text()
+        assert text.count(plain) == 1
+        config.write_text(text.replace(plain, f"{plain[:-1]}, refresh: 200ms, redis: {redis}}}"))
 
     def start(self) -> None:
         """Returns when it answers."""

@@ -24,10 +24,11 @@ def examine(
         document = file.document()
         entries = document.entries
     except (KeysError, KeyMismatchError) as error:
-        yield now("keyring", str(error), "see docs/runbooks/restore-from-backup.md")
+        yield now("keyring", str(error), keys.keyring_fix(settings))
     else:
         yield from keys.present(settings, services, entries)
         yield from keys.open_well(services, entries)
+        yield from keys.keks_here(settings, services, document)
         yield from keys.worn(entries, settings.keys.limits, at)
         yield from keys.replacing(entries, at)
         yield from keys.former(settings, services, entries)

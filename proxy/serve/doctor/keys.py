@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import product
 
 from proxy.crypto.data_key import DataKey, KeyMismatchError, Purpose
 from proxy.kms.following import to_follow
+from proxy.kms.kek_file import FILE as KEK_FILE
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Document, Entry, KeyState
 from proxy.kms.limits import KeyLimits
@@ -75,6 +77,42 @@ def open_well(kms: ServiceSet, entries: Entries) -> Iterator[Finding]:
             DataKey(kms.unwrap(entry.slot, entry.wrapped), entry.slot.purpose, entry.id)
         except (KeysError, KeyMismatchError) as error:
             yield now("key does not open", str(error), "see docs/runbooks/lost-kek.md")
+
+
+def keks_here(settings: Settings, kms: ServiceSet, document: Document) -> Iterator[Finding]:
+    """Whether the embedded key service has the KEK of every key. That it cannot tell is told by `services`."""
+    with suppress(KeysError):
+        for (owner, version), amount in sorted(_without_kek(kms, document.entries).items()):
+            path = settings.state / KEK_FILE
+            text = f"{amount} keys of {owner.tenant}/{owner.region} are under KEK version {version}, which {path} lacks"
+            yield now("KEK missing", text, kek_fix(settings))
+
+
+def kek_fix(settings: Settings) -> str:
+    """What to do about a KEK that is not here."""
+    if settings.keys.redis is None:
+        return f"restore {KEK_FILE}: docs/runbooks/lost-kek.md"
+    return (
+        f"copy {KEK_FILE} from the machine where `wxgate keys init`, `rewrap` or `import-kek` was run to "
+        f"{settings.state / KEK_FILE}: docs/runbooks/several-machines.md"
+    )
+
+
+def keyring_fix(settings: Settings) -> str:
+    """What to do about a keyring that cannot be read."""
+    restore = "see docs/runbooks/restore-from-backup.md"
+    return restore if settings.keys.redis is None else f"if it lacks a KEK, {kek_fix(settings)}; else {restore}"
+
+
+def _without_kek(kms: ServiceSet, entries: Entries) -> Counter[tuple[Owner, int]]:
+    """How many keys there are under each KEK that this machine should have and has not."""
+    embedded = kms.embedded
+    if embedded is None:
+        return Counter()
+    there = [e for e in entries if e.state is not KeyState.DESTROYED and e.wrapped.service == embedded.name]
+    versions = {owner: embedded.kek_ids(owner) for owner in {entry.slot.owner for entry in there}}
+    under = ((entry.slot.owner, entry.wrapped.kek_version) for entry in there)
+    return Counter((owner, version) for owner, version in under if version not in versions[owner])
 
 
 def worn(entries: Entries, limits: KeyLimits, at: float) -> Iterator[Finding]:
