@@ -6,12 +6,10 @@ were shredded; a machine that takes it up destroys those very KEKs, and no other
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from proxy.crypto.data_key import DataKey, KeyMismatchError
 from proxy.kms import transitions
 from proxy.kms.keyring_file import KeyringFile
-from proxy.kms.keyring_format import Document, Entry, KeyState
+from proxy.kms.keyring_format import Entry, KeyState
 from proxy.kms.service import Embedded, KeysError
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.shredded import Shredded
@@ -36,21 +34,17 @@ def follow(file: KeyringFile, services: ServiceSet, owner: Owner, now: float) ->
     service = services.embedded
     if service is None:
         return []
-    meant: set[bytes] = set()
-    gone: list[bytes] = []
-
-    def edit(document: Document) -> Document:
-        meant.update(each.kek_id for each in document.shredded if each.owner == owner)
+    with file.making():  # nobody puts a new key under that KEK meanwhile
+        document = file.document()
+        meant = {each.kek_id for each in document.shredded if each.owner == owner}
         versions = {version for version, kek_id in service.kek_ids(owner).items() if kek_id in meant}
-        gone.extend(
+        gone = [
             entry.id
             for entry in document.entries
             if entry.slot.owner == owner and entry.wrapped.kek_version in versions and _opens(service, entry)
-        )
-        return replace(document, entries=transitions.destroyed(document.entries, gone, now))
-
-    file.change_document(edit)
-    service.destroy_keks(owner, meant)
+        ]
+        file.change(lambda entries: transitions.destroyed(entries, gone, now))
+        service.destroy_keks(owner, meant)
     return gone
 
 

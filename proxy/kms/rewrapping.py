@@ -13,7 +13,7 @@ from itertools import batched
 from proxy.crypto.data_key import DataKey
 from proxy.kms import transitions
 from proxy.kms.keyring_file import KeyringFile
-from proxy.kms.keyring_format import Entry, KeyState
+from proxy.kms.keyring_format import Document, Entry, KeyState
 from proxy.kms.selection import Selection
 from proxy.kms.service import KeysError, Slot, Wrapped
 from proxy.kms.service_set import ServiceSet
