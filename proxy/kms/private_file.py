@@ -76,7 +76,7 @@ class PrivateFile:
         path = self.path.with_name(f"{self.path.name}.{suffix}")
         fd = open_lock(path)
         try:
-            _lock(fd, path, seconds)
+            take_lock(fd, path, seconds)
             yield
         finally:
             os.close(fd)
@@ -109,8 +109,11 @@ def make_private_directory(path: Path) -> None:
             pass
 
 
-def _lock(fd: int, path: Path, seconds: float) -> None:
-    """Asks again and again: a thread that waits in flock(2) itself can only be freed by its holder."""
+def take_lock(fd: int, path: Path, seconds: float = LOCK_PATIENCE) -> None:
+    """Locks `fd`, which is `path`; waits `seconds` at most for who has it. Raises KeysError.
+
+    It asks again and again: a thread that waits in flock(2) itself can only be freed by the holder.
+    """
     until = time.monotonic() + seconds
     while True:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pwd
 import time
@@ -12,6 +11,7 @@ from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from proxy.kms.private_file import take_lock
 from proxy.observe.audit import AuditChain, AuditUnwritable, AuditValue
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _IDS = 3  # key ids of 32 bytes that one record has room for
 def put_on_record(settings: Settings, event: str, **facts: AuditValue) -> None:
     """Writes what a command does into the audit log, with who called it, and brings it to the disk.
 
-    Raises AuditUnwritable; the caller then does not do it.
+    Raises AuditUnwritable, KeysError (as `on_record`); the caller then does not do it.
     """
     _append(settings, [{"event": event, **facts}])
 
@@ -36,7 +36,10 @@ def on_record(
     settings: Settings, verb: str, subject: str, key_ids: Iterable[bytes] = ()
 ) -> Iterator[Callable[[Iterable[bytes]], None]]:
     """Around a command that changes keys: that it was asked for, and for which `key_ids` if they are known, is on the
-    disk before; how it ended after. Gives what takes the ids of the keys it concerned. Raises AuditUnwritable."""
+    disk before; how it ended after. Gives what takes the ids of the keys it concerned.
+
+    Raises AuditUnwritable; KeysError while another command has the chain, for ten seconds.
+    """
     facts: dict[str, AuditValue] = {"event": "keys_command", "reason": verb, "subject": subject}
     ids: list[bytes] = []
     _append(settings, _naming(facts | {"phase": "asked"}, key_ids))
@@ -66,14 +69,15 @@ def _append(settings: Settings, records: Iterable[Mapping[str, AuditValue]]) -> 
 
 @contextmanager
 def _one_at_a_time(directory: Path) -> Iterator[None]:
-    """Commands wait for each other instead of finding the chain in use."""
+    """Commands wait for each other, for a while, instead of finding the chain in use."""
+    path = directory / "commands.lock"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(directory / "commands.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise AuditUnwritable(f"audit {directory}: {error.strerror}; check disk, mode and owner") from None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        take_lock(fd, path)
         yield
     finally:
         os.close(fd)

@@ -199,6 +199,25 @@ mine = all(unwraps() for _ in range(20))
 assert mine and all(os.waitpid(pid, 0)[1] == 0 for pid in children)
 """
 
+# A thread of the parent is in a call that hangs, and holds the lock that lets one caller at a time into the library.
+FORKING_WHILE_IT_HANGS = """
+import signal, threading
+from proxy.kms import pkcs11_session
+kms.create_kek(slot.owner)
+wrapped = kms.wrap(slot, bytes(32))
+held = threading.Event()
+def hang():
+    with pkcs11_session._LOCK:
+        held.set()
+        threading.Event().wait()
+threading.Thread(target=hang, daemon=True).start()
+held.wait()
+if (pid := os.fork()) == 0:
+    signal.alarm(20)
+    os._exit(0 if kms.unwrap(slot, wrapped) == bytes(32) else 1)
+print(os.waitpid(pid, 0)[1])
+"""
+
 
 def elsewhere(settings: Pkcs11Settings, program: str) -> str:
     """What `program` prints in a process of its own."""
@@ -208,6 +227,10 @@ def elsewhere(settings: Pkcs11Settings, program: str) -> str:
 
 def test_forked_processes_log_in_for_themselves(settings: Pkcs11Settings) -> None:
     elsewhere(settings, FORKING)
+
+
+def test_a_forked_process_waits_for_no_call_of_its_parent_that_hangs(settings: Pkcs11Settings) -> None:
+    assert elsewhere(settings, FORKING_WHILE_IT_HANGS) == "0\n"
 
 
 def test_what_another_process_does_is_seen(kms: Pkcs11Kms, settings: Pkcs11Settings) -> None:
