@@ -24,6 +24,10 @@ class Selection:
         asked = (self.tenant, self.region, self.group)
         return all(want in (None, have) for want, have in zip(asked, (*slot.owner, slot.group), strict=True))
 
+    def includes(self, owner: Owner) -> bool:
+        """Whether keys of `owner` may be among the selected."""
+        return self.tenant in (None, owner.tenant) and self.region in (None, owner.region)
+
     def owners(self, entries: Iterable[Entry]) -> list[Owner]:
         """Owners of the selected entries, each once, in order."""
         return sorted({entry.slot.owner for entry in entries if self.has(entry.slot)})

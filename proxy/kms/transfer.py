@@ -27,7 +27,8 @@ def export_wrapped(file: KeyringFile, chosen: Selection) -> tuple[bytes, list[En
         raise KeysError("no key of that tenant, region and group; see `wxgate keys list`")
     if document.tag_key is None:
         raise KeysError("the keyring has format 1; any change of it, such as `wxgate keys rotate`, renews it")
-    return file.text(replace(document, entries=entries, shredded=frozenset())), list(entries)
+    shredded = frozenset(each for each in document.shredded if chosen.includes(each.owner))
+    return file.text(replace(document, entries=entries, shredded=shredded)), list(entries)
 
 
 class Source(enum.Enum):

@@ -331,6 +331,11 @@ def test_no_kek_is_made_that_other_machines_would_not_have(
     assert (several.state / "kek.json").read_bytes() != before["kek.json"]
 
 
+def test_a_receipt_speaks_for_one_machine(several: Settings, made: list[dict[str, Any]]) -> None:
+    operation = json.loads(run("shred", "--tenant", "acme", "--yes").stdout)["operation"]
+    assert operation.endswith("of one machine, others follow when they take up the keyring")
+
+
 def test_what_makes_no_kek_asks_nothing(several: Settings, made: list[dict[str, Any]]) -> None:
     assert run("rewrap", "--resume").stderr.count("carry") == 0
     assert len(listed("rotate")) == 4 and listed("init") == []

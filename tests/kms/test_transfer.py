@@ -162,6 +162,19 @@ def test_where_there_was_none_the_keyring_begins_as_a_copy(
     assert import_wrapped(begun, services, copy, NOW).source is Source.COPY and only(begun, DATA).uses == 7
 
 
+def test_an_export_says_what_was_shredded_of_whom_it_is_about(
+    file: KeyringFile, services: ServiceSet, tmp_path: Path
+) -> None:
+    shred(file, services, OTHER, NOW)
+    everything, of_acme = exported(file), export_wrapped(file, Selection(tenant="acme"))[0]
+    for data, shredded in ((everything, file.document().shredded), (of_acme, frozenset())):
+        assert file.verified(data).shredded == shredded
+    (tmp_path / "empty").mkdir(mode=0o700)
+    begun = keyring_file_of(services, tmp_path / "empty", RANDOM)
+    import_wrapped(begun, services, everything, NOW)
+    assert {each.owner for each in begun.document().shredded} == {OTHER}
+
+
 def test_keys_that_nobody_counted_protect_no_more(
     file: KeyringFile, services: ServiceSet, filled: Path, tmp_path: Path, unlock: bytes
 ) -> None:
