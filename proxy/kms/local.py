@@ -194,7 +194,8 @@ class LocalKms:
             which = f"KEK version {version}" if version else "KEK"
             raise KeysError(
                 f"{self._file.path}: no {which} of {owner.tenant}/{owner.region}; restore the file unless it was "
-                "destroyed on purpose, or run `wxgate keys init` if this owner is new"
+                "destroyed on purpose, or run `wxgate keys init` if this owner is new; where machines share the "
+                "keyring, copy the file from the one that made the KEK (docs/runbooks/several-machines.md)"
             )
         return kek.cipher
 
