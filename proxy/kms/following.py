@@ -34,7 +34,7 @@ def follow(file: KeyringFile, services: ServiceSet, owner: Owner, now: float) ->
     service = services.embedded
     if service is None:
         return []
-    with file.making():  # nobody puts a new key under that KEK meanwhile
+    with file.making([service.name]):  # nobody puts a new key under that KEK meanwhile
         document = file.document()
         meant = {each.kek_id for each in document.shredded if each.owner == owner}
         versions = {version for version, kek_id in service.kek_ids(owner).items() if kek_id in meant}

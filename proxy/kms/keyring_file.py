@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,10 +91,14 @@ class KeyringFile:
                 self._get_tag_key(needs.document, made)
         raise KeysError(f"{self._file.path}: its tag key is another one each time it is read")
 
-    def making(self, seconds: float = LOCK_PATIENCE) -> AbstractContextManager[None]:
-        """Keeps other processes from making keys meanwhile, so that they find them made; from nothing else. `seconds`:
-        how long to wait for one that does."""
-        return self._file.locked("making.lock", seconds)
+    @contextmanager
+    def making(self, services: Iterable[str], seconds: float = LOCK_PATIENCE) -> Iterator[None]:
+        """Keeps other processes from making keys with the key services of these names meanwhile, so that they find them
+        made; from nothing else. `seconds`: how long to wait for each that does."""
+        with ExitStack() as locks:
+            for name in sorted(set(services)):  # in one order, so that no two wait for each other
+                locks.enter_context(self._file.locked(f"{name}.making.lock", seconds))
+            yield
 
     def verified(self, data: bytes, tag_key: bytes | None = None) -> Document:
         """The document in `data`, a keyring that came another way than from the file. `tag_key`: the id its tag key

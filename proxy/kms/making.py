@@ -18,6 +18,7 @@ from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import USABLE, Entry, KeyState
 from proxy.kms.selection import Selection
 from proxy.kms.service import KeysError, KeyService, Slot
+from proxy.kms.service_set import ServiceSet
 from proxy.kms.transitions import Entries
 from proxy.ports import Entropy, Owner
 
@@ -30,7 +31,7 @@ def new_entry(services: KeyService, slot: Slot, now: float, at: float, entropy: 
 
 
 def make_missing(
-    file: KeyringFile, services: KeyService, wanted: Iterable[Slot], now: float, entropy: Entropy
+    file: KeyringFile, services: ServiceSet, wanted: Iterable[Slot], now: float, entropy: Entropy
 ) -> list[Entry]:
     """Makes the KEKs and active DEKs that `wanted` lacks; the entries it made, none if called again.
 
@@ -42,8 +43,11 @@ def make_missing(
         filled = {entry.slot for entry in entries if _fills(entry)}
         return [slot for slot in wanted if slot not in filled]
 
-    with file.making():
-        entries = transitions.settled(file.read() if file.stamp() is not None else (), now)
+    def present() -> Entries:
+        return transitions.settled(file.read() if file.stamp() is not None else (), now)
+
+    with file.making(_names(services, missing(present()))):
+        entries = present()
         owners = list(dict.fromkeys(slot.owner for slot in missing(entries)))
         require_open(services, entries, owners)
         for owner in owners:
@@ -58,7 +62,7 @@ def make_missing(
 
 
 def rotate(
-    file: KeyringFile, services: KeyService, chosen: Selection, now: float, entropy: Entropy, delay: float = 0.0
+    file: KeyringFile, services: ServiceSet, chosen: Selection, now: float, entropy: Entropy, delay: float = 0.0
 ) -> list[Entry]:
     """A new data key for every active one that is chosen; the entries it made. Lookup keys are left alone.
 
@@ -71,7 +75,7 @@ def rotate(
 
 
 def rotate_lookup(
-    file: KeyringFile, services: KeyService, chosen: Selection, now: float, entropy: Entropy, delay: float = 0.0
+    file: KeyringFile, services: ServiceSet, chosen: Selection, now: float, entropy: Entropy, delay: float = 0.0
 ) -> list[Entry]:
     """A successor for every active lookup key that is chosen; the entries it made. Values are made with the old and
     the new one until `end_lookup`. Raises KeysError (also if nothing is chosen), KeyMismatchError."""
@@ -86,7 +90,7 @@ def rotate_lookup(
 
 def _replaced(
     file: KeyringFile,
-    services: KeyService,
+    services: ServiceSet,
     active: Callable[[Entries], list[Slot]],
     put: Callable[[Entries, Iterable[Entry], float], Entries],
     times: tuple[float, float],
@@ -96,7 +100,7 @@ def _replaced(
     they become active."""
     now, at = times
     begun = monotonic()
-    with file.making():
+    with file.making(_names(services, active(transitions.settled(file.read(), now)))):
         entries = transitions.settled(file.read(), now)
         slots = active(entries)
         require_open(services, entries, {slot.owner for slot in slots})
@@ -155,6 +159,11 @@ def _active(chosen: Selection, purpose: Purpose) -> Callable[[Entries], list[Slo
         raise KeysError(f"no active {purpose.value} key of that tenant, region and group; see `wxgate keys list`")
 
     return find
+
+
+def _names(services: ServiceSet, slots: Iterable[Slot]) -> set[str]:
+    """The key services that wrap for `slots`."""
+    return {services.of(slot.owner).name for slot in slots}
 
 
 def _of(new: Iterable[Entry], slots: Iterable[Slot]) -> list[Entry]:

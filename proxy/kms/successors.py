@@ -2,13 +2,13 @@
 one that is spent.
 
 A key service may take its time or say nothing: it is asked while everybody else can read and change the keyring. Who
-makes keys holds a lock of makers only, so that the others find them made; then those that are still wanted are put into
-the file.
+makes keys holds a lock of those only who make keys with the same service, so that they find them made; then those that
+are still wanted are put into the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from proxy.crypto.data_key import KeyMismatchError
 from proxy.kms import transitions
@@ -42,14 +42,27 @@ class Successors:
         return [entry.slot for entry in active_data(entries) if entry.slot not in waiting and self._is_worn(entry)]
 
     def make(self) -> str:
-        """Puts a pending key into every slot that wants one, in a few turns if there are many. The first problem that a
-        key service made, empty if none did. Raises KeysError, KeyMismatchError for the file.
+        """Puts a pending key into every slot that wants one, in a few turns if there are many. The first problem there
+        was, empty if there was none.
 
         Owners whose key service failed the last time come last, and when the time is over none is begun: one tenant's
         closed service is no other's matter, but each call may take long.
         """
-        with self._custodian.file.making(_PATIENCE):
-            return self._make()
+        until = self._monotonic() + PATIENCE
+        slots = self.wanting(self._entries())
+        slots.sort(key=lambda slot: slot.owner in self._failed)
+        problems: dict[Owner, str] = {}
+        for name in dict.fromkeys(self._services.of(slot.owner).name for slot in slots):
+            if self._monotonic() >= until:
+                break
+            some = {slot.owner for slot in slots if self._services.of(slot.owner).name == name}
+            try:
+                with self._custodian.file.making([name], _PATIENCE):
+                    problems |= self._make(some, until)
+            except KeysError as error:  # somebody else makes keys there
+                problems |= dict.fromkeys(some, str(error))
+        self._failed = set(problems)
+        return next(iter(problems.values()), "")
 
     def replace(self, slot: Slot, key_id: bytes) -> None:
         """Another active key in `slot`, if `key_id` still is and is spent; where machines share the keyring a pending
@@ -62,30 +75,30 @@ class Successors:
                 return []
             return [slot] if limits.machines == 1 or slot in self.wanting(entries) else []
 
-        with self._custodian.file.making():
+        with self._custodian.file.making([self._services.of(slot.owner).name]):
             if wanting(self._custodian.file.read()):
                 delay = limits.activate_after if limits.machines > 1 else 0.0
                 self._put([self._made(slot)], wanting, delay)
 
-    def _make(self) -> str:
-        until = self._monotonic() + PATIENCE
-        slots = self.wanting(transitions.settled(self._custodian.file.read(), self._custodian.now()))
-        slots.sort(key=lambda slot: slot.owner in self._failed)
+    def _entries(self) -> Entries:
+        return transitions.settled(self._custodian.file.read(), self._custodian.now())
+
+    def _make(self, owners: Collection[Owner], until: float) -> dict[Owner, str]:
+        """For `owners`, who have one key service; the problems it made."""
         failed: dict[Owner, str] = {}
         made: list[Entry] = []
-        for slot in slots:
+        for slot in sorted(self.wanting(self._entries()), key=lambda slot: slot.owner in self._failed):
             if self._monotonic() >= until or len(made) >= _AT_ONCE:
                 break
-            if slot.owner in failed:
+            if slot.owner not in owners or slot.owner in failed:
                 continue
             try:
                 made.append(self._made(slot))
             except (KeysError, KeyMismatchError) as error:
                 failed[slot.owner] = str(error)
-        self._failed = set(failed)
         if made:
             self._put(made, self.wanting, self._custodian.limits.activate_after)
-        return next(iter(failed.values()), "")
+        return failed
 
     def _made(self, slot: Slot) -> Entry:
         now = self._custodian.now()

@@ -228,6 +228,18 @@ async def test_owners_whose_service_failed_come_last_and_the_time_has_an_end(
     assert any("no answer in 12 s" in warning for warning in keys.warnings())
 
 
+async def test_keys_of_another_service_are_made_meanwhile(bench: Bench, hanging: Wrapping, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir(mode=0o700)
+    own = LocalKms(tmp_path / "own", RANDOM(32), RANDOM, "own")
+    own.create_kek(ACME)
+    bench.services._tenants["acme"] = own
+    bench.clock.move(200)
+    waits = in_own_thread("waits", bench.open(ROTATING).upkeep._successors.make)
+    assert await asyncio.to_thread(hanging.reached.wait, 10)
+    made = rotate(bench.file, bench.services, Selection(tenant="acme"), bench.clock.now(), RANDOM)
+    assert [entry.wrapped.service for entry in made] == ["own"] and not waits.done()
+
+
 async def test_quiet_comes_though_a_service_is_slow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four calls at a time: those under way come to their end, the rest are not begun."""
     monkeypatch.setattr(keyrings, "_QUIET", 0.05)

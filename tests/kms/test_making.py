@@ -33,7 +33,7 @@ def test_init_makes_directory_keks_and_keys_once(tmp_path: Path, unlock: bytes) 
         (slot, KeyState.ACTIVE, int(NOW), int(NOW), None) for slot in (DATA, LOOKUP, FOREIGN)
     ]
     assert {name: stat.S_IMODE((state / name).stat().st_mode) for name in files(state)} == dict.fromkeys(
-        ("kek.json", "kek.json.lock", "keyring.json", "keyring.json.lock", "keyring.json.making.lock"), 0o600
+        ("kek.json", "kek.json.lock", "keyring.json", "keyring.json.lock", "keyring.json.local.making.lock"), 0o600
     )
     before = files(state)
     assert init_keys(state, unlock, wanted, NOW + 1, RANDOM) == []

@@ -54,7 +54,7 @@ def gateway(built: OnService, bao: OpenBao) -> Iterator[OnService]:
 
 def is_making(gateway: OnService) -> bool:
     """Whether somebody has the lock of those who make keys."""
-    fd = os.open(gateway.directory / "state" / "keyring.json.making.lock", os.O_RDWR)
+    fd = os.open(gateway.directory / "state" / "keyring.json.acme.vault.making.lock", os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
