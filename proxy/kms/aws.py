@@ -40,11 +40,12 @@ class AwsKms:
 
     def has_kek(self, owner: Owner) -> bool:
         """See KeyService."""
-        return not all(kek.destroyed for kek in self._versions(owner))
+        return _is_living(self._versions(owner))
 
     def create_kek(self, owner: Owner) -> int:
         """See KeyService."""
-        return self._newest(owner).version if self.has_kek(owner) else self._make(owner, self._versions(owner))
+        versions = self._versions(owner)  # once: what another process makes meanwhile is met at its alias
+        return self._newest(owner).version if _is_living(versions) else self._make(owner, versions)
 
     def rotate_kek(self, owner: Owner) -> int:
         """See KeyService."""
@@ -194,6 +195,10 @@ class AwsKms:
     def _require_form(self, slot: Slot, wrapped: Wrapped) -> None:
         if not 0 < len(wrapped.sealed) <= _MAX_SEALED:
             raise _does_not_open(slot, wrapped, "of no length")
+
+
+def _is_living(versions: list[_Kek]) -> bool:
+    return not all(kek.destroyed for kek in versions)
 
 
 def _prefix(owner: Owner) -> str:

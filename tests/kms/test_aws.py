@@ -190,6 +190,20 @@ def test_a_key_that_somebody_disabled_is_not_replaced(settings: AwsSettings, kms
             ask()
 
 
+def test_a_key_that_another_process_makes_after_the_look_is_taken(
+    settings: AwsSettings, kms: AwsKms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, look = Owner("overtaken", "in"), kms._versions
+
+    def overtaken(asked: Owner) -> object:
+        found = look(asked)
+        AwsKms(settings).create_kek(asked)
+        return found
+
+    monkeypatch.setattr(kms, "_versions", overtaken)
+    assert kms.create_kek(owner) == 1
+
+
 def test_processes_that_create_at_once_agree_on_one_key(settings: AwsSettings) -> None:
     owner = Owner("raced", "in")
     with ThreadPoolExecutor(6) as pool:
