@@ -15,6 +15,10 @@ from collections.abc import Callable, Generator
 from typing import Final
 
 _MOST: Final = 32  # members of a cohort: what more of them hold would not fit into the caches either
+# Turns of the event loop after which the next cohort starts anyway, more than there are steps: if somebody always rests
+# it would never.
+_TURNS: Final = 16
+_PIECE: Final = 256 * 1024  # bytes a connection may have waiting
 
 
 class Cohorts:
@@ -24,14 +28,15 @@ class Cohorts:
         self._arrived: deque[Callable[[], None]] = deque()
         self._resting = 0
         self._alone = False
+        self._turns = 0
         self._gate_is_set = False
 
     def join(self, begin: Callable[[], None]) -> None:
         """Calls `begin` from the event loop when the next cohort starts; in the order of arrival."""
         self._arrived.append(begin)
         if not self._gate_is_set:
-            self._gate_is_set = True
             asyncio.get_running_loop().call_soon(self._open_gate)
+            self._gate_is_set = True  # not before, or a fault there would leave everybody waiting for no gate
 
     @types.coroutine
     def rest(self) -> Generator[None]:
@@ -45,15 +50,21 @@ class Cohorts:
             self._resting -= 1
 
     def _open_gate(self) -> None:
+        self._gate_is_set = False
         loop = asyncio.get_running_loop()
-        if not self._resting:
-            members = min(len(self._arrived), _MOST)
-            self._alone = members == 1
-            for _ in range(members):
-                loop.call_soon(self._arrived.popleft())  # on its own, so that one that raises stops no other
-        self._gate_is_set = bool(self._arrived)
-        if self._gate_is_set:
-            loop.call_soon(self._open_gate)
+        self._turns += 1
+        try:
+            if not self._resting or self._turns > _TURNS:
+                self._turns = 0
+                members = min(len(self._arrived), _MOST)
+                self._alone = members == 1 and not self._resting
+                for _ in range(members):
+                    loop.call_soon(self._arrived[0])  # on its own, so that one that raises stops no other
+                    self._arrived.popleft()
+        finally:
+            if self._arrived:
+                loop.call_soon(self._open_gate)
+                self._gate_is_set = True
 
 
 class Inlet:
@@ -62,20 +73,21 @@ class Inlet:
     def __init__(self, cohorts: Cohorts, take: Callable[[bytes], None]) -> None:
         self._cohorts, self._take = cohorts, take
         self._waiting = b""
+        self._joined = False
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
         return bool(self._waiting)
 
     def put(self, data: bytes) -> None:
-        """Has `take` called with `data` in the next cohort; at once if the connection has something waiting already,
-        after that: so a sender can make nobody hold more than one piece."""
-        if self._waiting:
+        """Has `take` called with `data` in the next cohort, together with what waits already; at once if that is more
+        than may wait. However often a peer sends, it joins each cohort once."""
+        self._waiting = self._waiting + data if self._waiting else data
+        if len(self._waiting) > _PIECE:
             self.flush()
-            self._take(data)
-        else:
-            self._waiting = data
-            self._cohorts.join(self.flush)
+        elif not self._joined:
+            self._cohorts.join(self._begin)
+            self._joined = True
 
     def flush(self) -> None:
         """Has what waits taken now: before anything that comes after it in the stream."""
@@ -83,6 +95,6 @@ class Inlet:
         if waiting:
             self._take(waiting)
 
-    def drop(self) -> None:
-        """Forgets what waits: the connection is gone."""
-        self._waiting = b""
+    def _begin(self) -> None:
+        self._joined = False
+        self.flush()

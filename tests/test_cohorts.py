@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import pytest
 
-from proxy.cohorts import _MOST, Cohorts, Inlet
+from proxy.cohorts import _MOST, _PIECE, Cohorts, Inlet
 
 
 class Road:
@@ -50,8 +51,9 @@ async def test_each_step_is_taken_by_all_before_the_next_is_by_any() -> None:
 async def test_what_arrives_on_the_way_goes_with_the_next_cohort() -> None:
     road = Road()
     road.send("a", after=lambda step: road.send(f"later {step}", steps=2) if step < 2 else None)
-    await road.arrive(3)
-    assert list(road.names) == ["a"] * 3 + ["later 0", "later 1"] * 2
+    road.send("b")
+    await road.arrive(4)
+    assert list(road.names) == ["a", "b"] * 3 + ["later 0", "later 1"] * 2
 
 
 async def test_who_waits_for_the_world_keeps_nobody_waiting() -> None:
@@ -85,8 +87,8 @@ async def test_who_is_cancelled_at_rest_keeps_nobody_waiting() -> None:
     task = _started(go())
     task.cancel()
     cohorts.join(begun.set)
-    async with asyncio.timeout(5):
-        await begun.wait()
+    await _turns()
+    assert begun.is_set()
     assert task.cancelled()
 
 
@@ -133,6 +135,36 @@ async def test_a_cohort_starts_again_after_a_pause() -> None:
     assert list(road.names) == ["a"] * 3 + ["b"] * 3
 
 
+async def test_somebody_who_rests_for_ever_keeps_nobody_waiting() -> None:
+    cohorts, begun = Cohorts(), asyncio.Event()
+    resting = cohorts.rest()
+    next(resting)
+    cohorts.join(begun.set)
+    async with asyncio.timeout(5):
+        await begun.wait()
+    resting.close()
+
+
+async def test_the_gate_opens_again_after_a_fault_in_opening_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cohorts, begun = Cohorts(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, _context: None)
+    soon, faults = loop.call_soon, [MemoryError, None, MemoryError]
+
+    def call_soon(*arguments: Any, **named: Any) -> Any:
+        if arguments[0] in (cohorts._open_gate, begun.set) and faults and (fault := faults.pop()):
+            raise fault
+        return soon(*arguments, **named)
+
+    monkeypatch.setattr(loop, "call_soon", call_soon)
+    with pytest.raises(MemoryError):
+        cohorts.join(begun.set)
+    cohorts.join(lambda: None)
+    async with asyncio.timeout(5):
+        await begun.wait()
+    assert faults == []
+
+
 @pytest.fixture
 def pieces() -> list[bytes]:
     return []
@@ -146,22 +178,34 @@ async def test_a_piece_waits_for_its_cohort(pieces: list[bytes]) -> None:
     assert (bool(inlet), pieces) == (False, [b"one"])
 
 
-async def test_a_second_piece_brings_the_first_with_it_and_nothing_twice(pieces: list[bytes]) -> None:
-    inlet = Inlet(Cohorts(), pieces.append)
-    inlet.put(b"one")
-    inlet.put(b"two")
-    assert (bool(inlet), pieces) == (False, [b"one", b"two"])
+async def test_pieces_of_one_connection_wait_together_and_join_once(pieces: list[bytes]) -> None:
+    cohorts = Cohorts()
+    inlet = Inlet(cohorts, pieces.append)
+    for piece in (b"one", b" two", b" three"):
+        inlet.put(piece)
+    assert (bool(inlet), pieces, len(cohorts._arrived)) == (True, [], 1)
     await _turns()
-    assert pieces == [b"one", b"two"]
+    assert pieces == [b"one two three"]
+    inlet.put(b"four")
+    await _turns()
+    assert pieces == [b"one two three", b"four"]
 
 
-async def test_what_waits_can_be_had_at_once_or_forgotten(pieces: list[bytes]) -> None:
+async def test_only_so_much_may_wait(pieces: list[bytes]) -> None:
+    inlet = Inlet(Cohorts(), pieces.append)
+    inlet.put(bytes(_PIECE))
+    assert pieces == []
+    inlet.put(b"x")
+    assert (bool(inlet), len(pieces[0])) == (False, _PIECE + 1)
+    await _turns()
+    assert len(pieces) == 1
+
+
+async def test_what_waits_can_be_had_at_once(pieces: list[bytes]) -> None:
     inlet = Inlet(Cohorts(), pieces.append)
     inlet.put(b"one")
     inlet.flush()
     assert pieces == [b"one"]
-    inlet.put(b"two")
-    inlet.drop()
     await _turns()
     assert pieces == [b"one"]
 

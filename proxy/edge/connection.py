@@ -75,6 +75,8 @@ class EdgeConnection(asyncio.Protocol):
             self._received(data)
 
     def _received(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            return  # it was cut, or its caller left, while this waited: nothing is begun any more
         try:
             self._feed(data)
         except (ProxyHeaderError, NotAClientHelloError):
@@ -89,7 +91,7 @@ class EdgeConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._inlet.flush()
-        if self._feed == self._feed_engine:
+        if self._feed == self._feed_engine and not self._transport.is_closing():
             self._end_of_input()
         else:
             self._transport.close()
@@ -103,7 +105,6 @@ class EdgeConnection(asyncio.Protocol):
         self._writable.set()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self._inlet.drop()
         self._listener.closed(self)
         if self._exchange is not None:
             self._exchange.cancel()
@@ -253,6 +254,10 @@ class EdgeConnection(asyncio.Protocol):
 
     def late(self) -> None:
         """The phase's deadline passed (called by the listener's sweep)."""
+        before = self._phase, self.expires
+        self._inlet.flush()  # it came in time
+        if (self._phase, self.expires) != before or self._transport.is_closing():
+            return
         if self._phase in ("idle", "head", "body") and self._feed == self._feed_engine:
             self.set_phase("lingering")
             try:

@@ -134,12 +134,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._dead = True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._inlet.flush()
-        self._dead = True
-        if self._reader is not None:
-            self._fail("upstream_untrusted" if isinstance(exc, ssl.SSLError) else "upstream_broken")
-        self.lost.set_result(None)
-        self._on_lost(self)
+        try:
+            self._inlet.flush()
+        finally:
+            self._dead = True
+            if self._reader is not None:
+                self._fail("upstream_untrusted" if isinstance(exc, ssl.SSLError) else "upstream_broken")
+            self.lost.set_result(None)
+            self._on_lost(self)
 
     def _complete(self, reader: ResponseReader) -> None:
         self._reader = None
@@ -149,7 +151,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._future.set_result(reader.response())
 
     def _late(self) -> None:
-        self._fail("upstream_timeout")
+        self._inlet.flush()  # it came in time
+        if self._reader is not None:
+            self._fail("upstream_timeout")
 
     def _fail(self, code: str) -> None:
         if self._future is not None and not self._future.done():
