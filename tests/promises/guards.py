@@ -311,6 +311,10 @@ GUARDS: tuple[Guard, ...] = (
           "        if not self._expired:\n            return\n",
           "",
           ("tests/test_alarms.py",)),
+    Guard("a flood of key updates", "proxy/edge/tls_layer.py",
+          "        failed = failed or self._wire > _FREE_WIRE + _MOST_WIRE * self._received\n",
+          "",
+          ("tests/attacks/test_edge.py",)),
     # --- cohorts
     Guard("one cohort at a time", "proxy/cohorts.py",
           "if not self._resting or",
