@@ -68,6 +68,8 @@ class KeyCache:
         """`chance`: evenly distributed from 0 to 1, for jitter."""
         self._services, self._limits, self._clock, self._chance = services, limits, clock, chance
         self._gates: dict[str, Gate] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Calls of key services that are under way."""
         self.log: Log | None = None
         self.measures: Measures | None = None
 
@@ -89,6 +91,8 @@ class KeyCache:
             return None
         if held.task is None and held.retry_at <= self._clock.monotonic():
             held.task = asyncio.get_running_loop().create_task(self._fetch(held))
+            self.tasks.add(held.task)
+            held.task.add_done_callback(self.tasks.discard)
         return held.task
 
     def open_now(self, held: Held) -> None:

@@ -213,7 +213,7 @@ class Keyring:
     async def quiet(self) -> None:
         """Waits until no thread is at work. What has not begun after a moment is called off, and comes with the next
         `tick`: a key service that is slow must not hold this up."""
-        tasks = [held.task for held in self._holdings.by_id.values() if held.task is not None]
+        tasks = list(self._cache.tasks)  # those of keys that were taken out of use too
         if tasks:
             await asyncio.wait(tasks, timeout=_QUIET)
         self._cache.call_off()

@@ -13,11 +13,15 @@ def in_own_thread[*P, R](name: str, work: Callable[[*P], R], *arguments: *P) -> 
     future: Future[R] = Future()
     future.set_running_or_notify_cancel()  # who gives up waiting does not cancel what runs
 
-    def run() -> None:
-        try:
-            future.set_result(work(*arguments))
-        except BaseException as error:  # noqa: BLE001 - whatever it was, it belongs to who waits
-            future.set_exception(error)
-
-    Thread(target=run, name=name, daemon=True).start()
+    Thread(target=_run, name=name, args=(future, work, arguments), daemon=True).start()
     return future
+
+
+def _run[*P, R](future: Future[R], work: Callable[[*P], R], arguments: tuple[*P]) -> None:
+    try:
+        future.set_result(work(*arguments))
+    except BaseException as error:  # noqa: BLE001 - whatever it was, it belongs to who waits
+        future.set_exception(error)
+    finally:
+        # The exception holds this frame, which would hold the exception, and key bytes with it until a collection.
+        del future, work, arguments

@@ -22,18 +22,14 @@ _AWAY = (
     *(said.DeviceError, said.DeviceMemory, said.DeviceRemoved, said.HostMemory, said.TokenNotPresent),
     *(said.SessionClosed, said.SessionCount, said.SessionHandleInvalid, said.UserNotLoggedIn),
 )
-# A library of PKCS#11 has one state for the whole process, and initialised as here it bears one caller at a time.
-_LOCK = RLock()
+# A library of PKCS#11 has one state for the whole process, and initialised as here it bears one caller at a time. One
+# that hangs holds up nobody who uses another.
+_LOCKS: dict[str, RLock] = {}
 _SESSIONS: dict[tuple[str, str], tuple[int, Session]] = {}
 
 
-def _renew_lock() -> None:
-    """In a forked child: the thread that held the lock, in a call that hangs, is its parent's."""
-    global _LOCK
-    _LOCK = RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+# In a forked child: the thread that held a lock, in a call that hangs, is its parent's.
+os.register_at_fork(after_in_child=_LOCKS.clear)
 
 
 class AbsentError(Exception):
@@ -63,7 +59,7 @@ class TokenSession:
         login: a session may have been lost, and what a token remembers of its objects may be old. Raises AbsentError,
         RefusedError, KeysError for a wrong PIN, KeyServiceDownError if the token is not at hand.
         """
-        with _LOCK:
+        with _LOCKS.setdefault(self._at[0], RLock()):
             try:
                 return work(self._session())
             except (PKCS11Error, AbsentError, KeyServiceDownError):

@@ -23,14 +23,16 @@ class KeyTending:
 
     async def turn(self, keys: Keyring, settings: Settings) -> None:
         """Returns when no thread works on keys any more, so that a worker can be forked."""
-        await keys.tick(keep=True)
-        redis = settings.keys.redis
-        if redis is not None and time.monotonic() >= self._exchange_at:
-            self._exchange_at = time.monotonic() + redis.refresh
-            self._note(await keys.upkeep.exchange())
-        await self._following.turn(keys, settings)
-        await keys.upkeep.keep()
-        await keys.quiet()
+        try:
+            await keys.tick(keep=True)
+            redis = settings.keys.redis
+            if redis is not None and time.monotonic() >= self._exchange_at:
+                self._exchange_at = time.monotonic() + redis.refresh
+                self._note(await keys.upkeep.exchange())
+            await self._following.turn(keys, settings)
+            await keys.upkeep.keep()
+        finally:
+            await keys.quiet()
 
     def warnings(self) -> list[str]:
         """What somebody must look at while the gateway goes on."""

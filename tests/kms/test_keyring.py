@@ -375,6 +375,24 @@ async def test_a_key_taken_out_of_use_leaves_memory_without_the_collector(
         assert key() is None
 
 
+async def test_a_call_for_a_key_that_was_taken_out_of_use_is_still_a_thread_at_work(bench: Bench) -> None:
+    keys = bench.open()
+    mine = bench.only(DATA)
+    bench.kms.answers.clear()
+    asked = asyncio.get_running_loop().create_task(keys.by_id(ACME, mine.id))
+    while not bench.kms.unwrapped:
+        await asyncio.sleep(0.001)
+    bench.change(lambda entries: transitions.destroyed(entries, [mine.id], NOW))
+    await keys.tick()
+    quiet = asyncio.get_running_loop().create_task(keys.quiet())
+    await asyncio.wait([quiet], timeout=0.1)
+    assert not quiet.done()
+    bench.kms.answers.set()
+    await quiet
+    with pytest.raises(Refusal, match="key_unavailable"):
+        await asked
+
+
 async def test_a_key_unwrapped_after_it_was_taken_out_of_use_is_not_kept(bench: Bench) -> None:
     keys = bench.open()
     mine = bench.only(DATA)

@@ -4,6 +4,7 @@ import json
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from pkcs11 import Attribute, KeyType, ObjectClass
 
 from proxy.crypto.data_key import Purpose
 from proxy.kms import pkcs11_session
+from proxy.kms.own_thread import in_own_thread
 from proxy.kms.pkcs11 import Pkcs11Kms
+from proxy.kms.pkcs11_session import TokenSession
 from proxy.kms.service import KeysError, KeyServiceDownError, Slot
 from proxy.kms.service_settings import KeySettings, Pkcs11Settings, ServiceSettings
 from proxy.kms.services import open_services
@@ -207,7 +210,8 @@ kms.create_kek(slot.owner)
 wrapped = kms.wrap(slot, bytes(32))
 held = threading.Event()
 def hang():
-    with pkcs11_session._LOCK:
+    (lock,) = pkcs11_session._LOCKS.values()
+    with lock:
         held.set()
         threading.Event().wait()
 threading.Thread(target=hang, daemon=True).start()
@@ -249,3 +253,25 @@ def test_what_another_process_does_is_seen(kms: Pkcs11Kms, settings: Pkcs11Setti
     for refused in (lambda: kms.unwrap(DATA, first), lambda: kms.unwrap(DATA, theirs), lambda: kms.wrap(DATA, DEK)):
         with pytest.raises(KeysError):
             refused()
+
+
+def test_a_library_that_hangs_holds_up_nobody_who_uses_another(
+    settings: Pkcs11Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two are of one process, as the gateway's own HSM and that of a tenant are."""
+    monkeypatch.setattr(TokenSession, "_session", lambda _: None)
+    hanging, other = (TokenSession(replace(settings, module=tmp_path / name)) for name in ("tenant.so", "own.so"))
+    begun, over = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        begun.set()
+        over.wait(20)
+
+    thread = threading.Thread(target=hanging.use, args=(hang,))
+    thread.start()
+    try:
+        assert begun.wait(10)
+        assert in_own_thread("other", other.use, lambda _: "answers").result(10) == "answers"
+    finally:
+        over.set()
+        thread.join()
