@@ -93,6 +93,19 @@ class SharedBudget:
                 _, given_uses, given_size, allowed_uses, allowed_size = self._row(row)
                 self._put(row, given_uses, given_size, max(uses, allowed_uses), max(size, allowed_size))
 
+    def count_elsewhere(self, key_id: bytes, uses: int, size: int) -> None:
+        """The file says that so much is used. Where that is more than was ever allowed here, it was used elsewhere, or
+        before this memory was made: it counts as given out. To be called while the file is locked."""
+        with self._locked():
+            row = self._known(key_id)
+            if row is not None:
+                _, *given, allowed_uses, allowed_size = self._row(row)
+                if uses > allowed_uses:
+                    given[0], allowed_uses = max(given[0], uses), uses
+                if size > allowed_size:
+                    given[1], allowed_size = max(given[1], size), size
+                self._put(row, *given, allowed_uses, allowed_size)
+
     def take(self, key_id: bytes, uses: int, size: int) -> Given:
         """Gives out at most `uses` and `size` bytes; nothing if either is used up or the key is not entered."""
         with self._locked():
@@ -112,6 +125,12 @@ class SharedBudget:
         with self._locked():
             row = self._known(key_id)
             return None if row is None else self._row(row)[1:3]
+
+    def allowed(self, key_id: bytes) -> tuple[int, int] | None:
+        """Uses and bytes that may be given out, those that were among them; None if the key is not entered."""
+        with self._locked():
+            row = self._known(key_id)
+            return None if row is None else self._row(row)[3:5]
 
     def forget(self, keep: Collection[bytes]) -> None:
         """Makes room: only the keys `keep` stay."""

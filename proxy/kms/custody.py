@@ -63,12 +63,13 @@ class Custodian:
     def due(self, entries: Entries) -> bool:
         """Whether `keep` has anything to do; costs no reading."""
         settled = transitions.settled(entries, self.now())
-        return settled != entries or any(self._runs_low(entry) for entry in active_data(entries))
+        return settled != entries or any(self._is_due(entry) for entry in active_data(entries))
 
     def close(self) -> None:
         """At the end of all workers: what was given out is what was used."""
 
         def edit(document: Document) -> Document:
+            self._count_elsewhere(document.entries)
             counts = ((entry.id, self._budget.counts(entry.id)) for entry in document.entries)
             found = {key_id: used for key_id, used in counts if used is not None}
             return replace(document, entries=transitions.counted(document.entries, found))
@@ -88,11 +89,11 @@ class Custodian:
         def whole(document: Document) -> Document:
             nonlocal before
             before = document
+            self._count_elsewhere(_protecting(document.entries))
             return replace(document, entries=edit(document.entries))
 
-        after = self.file.change_document(whole)
-        for entry in _protecting(after.entries):
-            self._budget.allow(entry.id, entry.uses, entry.size)
+        # While the file is locked: what it says beyond what is allowed, no process of this machine wrote.
+        after = self.file.change_document(whole, kept=self._allow)
         if after != before:
             self.note_change()
         return after
@@ -120,9 +121,21 @@ class Custodian:
     def _all(self) -> tuple[int, int]:
         return self.limits.uses, self.limits.size
 
-    def _runs_low(self, entry: Entry) -> bool:
-        found = self._budget.counts(entry.id)
-        return found is None or self._allowance(entry, found) is not None
+    def _allow(self, document: Document) -> None:
+        for entry in _protecting(document.entries):
+            self._budget.allow(entry.id, entry.uses, entry.size)
+
+    def _count_elsewhere(self, entries: Iterable[Entry]) -> None:
+        """Takes over counts that somebody else put into the file, as an import does. What is left of a key must not be
+        given out twice; a part of a budget that a killed process did not come to allow is lost with it."""
+        for entry in entries:
+            self._budget.count_elsewhere(entry.id, entry.uses, entry.size)
+
+    def _is_due(self, entry: Entry) -> bool:
+        given, allowed = self._budget.counts(entry.id), self._budget.allowed(entry.id)
+        if given is None or allowed is None:
+            return True
+        return entry.uses > allowed[0] or entry.size > allowed[1] or self._allowance(entry, given) is not None
 
     def _allowance(self, entry: Entry, used: tuple[int, int]) -> tuple[int, int] | None:
         """What the file should say as used: a chunk ahead of what was given out. None if it is far enough ahead."""

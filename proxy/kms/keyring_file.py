@@ -75,18 +75,26 @@ class KeyringFile:
 
         return self.change_document(whole).entries
 
-    def change_document(self, edit: Callable[[Document], Document], seconds: float = LOCK_PATIENCE) -> Document:
+    def change_document(
+        self,
+        edit: Callable[[Document], Document],
+        seconds: float = LOCK_PATIENCE,
+        kept: Callable[[Document], None] = lambda document: None,
+    ) -> Document:
         """As `change`, for the whole document; the one that holds afterwards. Its revision is one more than before,
         unless `edit` gave it a greater one or changed nothing but this machine's counts.
 
         Nobody can change the file meanwhile, so `edit` must ask no key service, as nothing here does; it may be called
-        more than once. `seconds`: how long to wait for another process that changes the file.
+        more than once. `seconds`: how long to wait for another process that changes the file. `kept` is called with
+        what holds afterwards, when it is on the disk and before anybody else can change it.
         """
         made: dict[str, Wrapped] = {}
         for _ in range(_TRIES):
             try:
                 with self._file.locked(seconds=seconds):
-                    return self._changed(edit, made)
+                    after = self._changed(edit, made)
+                    kept(after)
+                    return after
             except _NeedsTagKeyError as needs:
                 self._get_tag_key(needs.document, made)
         raise KeysError(f"{self._file.path}: its tag key is another one each time it is read")

@@ -9,14 +9,18 @@ import sys
 import time
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from proxy.kms.budget import Meter, SharedBudget
+from proxy.kms.keyring import Keyring
 from proxy.kms.keyring_format import KeyState
 from proxy.kms.limits import KeyLimits
 from proxy.kms.local import LocalKms
+from proxy.kms.selection import Selection
 from proxy.kms.service import KeysError, KeyServiceDownError, Slot
+from proxy.kms.transfer import export_wrapped, import_wrapped
 from proxy.refusal import Refusal
 from tests.kms.conftest import DATA, FOREIGN, NOW, Bench
 from tests.support.embedded import init_keys
@@ -179,6 +183,86 @@ async def test_machines_share_the_budget_and_use_no_key_the_others_may_not_know(
     assert 900 < used <= 1000
     bench.clock.move(limits.activate_after)
     assert await keys.active(*DATA)  # its successor was made at three quarters, and is known by now
+
+
+# --- counts that somebody else puts into the file
+
+
+def test_what_was_used_elsewhere_is_not_given_out_again(budget: SharedBudget) -> None:
+    budget.count_elsewhere(KEY, 7, 7)  # no row: it begins as what the file says
+    assert budget.counts(KEY) is None
+    budget.admit(KEY, 0, 0, fresh=True)
+    budget.allow(KEY, 10, 1000)
+    budget.take(KEY, 4, 40)
+    budget.count_elsewhere(KEY, 10, 1000)
+    assert budget.counts(KEY) == (4, 40), "so much this machine wrote itself"
+    budget.count_elsewhere(KEY, 11, 900)
+    assert budget.counts(KEY) == (11, 40) and budget.allowed(KEY) == (11, 1000)
+    budget.count_elsewhere(KEY, 5, 2000)
+    assert budget.counts(KEY) == (11, 2000) and budget.take(KEY, 1, 1) == (0, 0, 0, 0)
+
+
+IMPORTED = KeyLimits(budget_uses=1600, rotate_after=1e12)
+
+
+async def imported_beside(bench: Bench) -> Keyring:
+    """A gateway on an older copy of the keyring, beside which a newer one is imported: 1200 uses and more were made."""
+    older = (bench.state / "keyring.json").read_bytes()
+    await seal(bench, IMPORTED, 1200)
+    newer, _ = export_wrapped(bench.file, Selection())
+    (bench.state / "keyring.json").write_bytes(older)
+    bench.budget = SharedBudget.create(64)
+    keys = bench.open(IMPORTED)
+    keys.upkeep.keep_now()
+    (await keys.active(*DATA)).seal(bytes(24), b"words", b"")
+    import_wrapped(bench.file, bench.services, newer, NOW)
+    assert bench.only(DATA).uses >= 1200
+    return keys
+
+
+async def test_a_running_gateway_counts_what_an_import_says(bench: Bench) -> None:
+    keys = await imported_beside(bench)
+    first = bench.only(DATA).id
+    await keys.tick()
+    await keys.upkeep.keep()  # as the supervisor does
+    assert (bench.budget.counts(first) or (0, 0))[0] >= 1200
+    used = 0
+    while (key := await keys.active(*DATA)).id == first:
+        key.seal(bytes(24), b"words", b"")
+        used += 1
+    assert 1200 + used <= 1600, "its successor came in time"
+
+
+async def test_nor_is_it_given_out_before_anybody_looked(bench: Bench) -> None:
+    keys, used = await imported_beside(bench), 0
+    first = bench.only(DATA).id
+    while (key := await keys.active(*DATA)).id == first:
+        key.seal(bytes(24), b"words", b"")
+        used += 1
+    assert 1200 + used <= 1600 + 1600 // 16, "a part that was on the disk as used before"
+
+
+async def test_an_orderly_end_leaves_the_counts_of_an_import(bench: Bench) -> None:
+    keys = await imported_beside(bench)
+    said = bench.only(DATA).uses
+    keys.upkeep.settle_counts()
+    assert bench.only(DATA).uses == said
+
+
+async def test_what_one_process_allows_is_no_other_s_import(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the file is locked: nobody sees what is on the disk and not allowed yet."""
+    keys, seen = bench.open(KeyLimits(budget_uses=1600)), []
+    allow = SharedBudget.allow
+
+    def watched(self: SharedBudget, *arguments: Any) -> None:
+        with pytest.raises(KeysError, match="held this lock"), bench.file._file.locked(seconds=0):
+            pass
+        seen.append(1)
+        allow(self, *arguments)
+
+    monkeypatch.setattr(SharedBudget, "allow", watched)
+    keys.upkeep.keep_now()
+    assert seen
 
 
 # --- real processes
