@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 from proxy.emulate.stage import free_ports
@@ -76,3 +77,11 @@ def test_a_stuck_worker_without_a_supervisor_does_not_hold_it_for_ever() -> None
         until(lambda: not alive(worker), "the worker ended")
         gateway.restart()
         assert gateway.push(gateway.text()).body == b"success"
+
+
+def test_a_worker_that_beats_lives_on() -> None:
+    with Gateway(workers=1, patches=STUCK) as gateway:
+        (worker,) = gateway.pids
+        end = time.monotonic() + 5.0  # more than twice as long as it lives without a beat
+        until(lambda: time.monotonic() > end or not alive(worker), "the worker is of age")
+        assert gateway.pids == [worker]
