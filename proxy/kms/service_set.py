@@ -55,7 +55,7 @@ class ServiceSet:
 
     def opener(self, slot: Slot, wrapped: Wrapped) -> KeyService:
         """The service that opens `wrapped`. KeysError if it is not configured, or is another tenant's."""
-        service = self._openers(slot.owner).get(wrapped.service)
+        service = self.openers(slot.owner).get(wrapped.service)
         if service is None:
             raise KeysError(
                 f'data key {wrapped.key_id.hex()} ({slot}): its key service "{wrapped.service}" is not configured for '
@@ -63,7 +63,7 @@ class ServiceSet:
             )
         return service
 
-    def _openers(self, owner: Owner) -> dict[str, KeyService]:
+    def openers(self, owner: Owner) -> dict[str, KeyService]:
         """By name, those that may be shown what is wrapped for `owner`; the one that wraps for it comes last."""
         own = self.of(owner)
         others = {**self._others, self.default.name: self.default}
@@ -158,7 +158,7 @@ class ServiceSet:
 
         The one in use comes last: as long as another cannot be reached, the keyring opens and nothing is half done.
         """
-        done = {name: service.destroy_kek(owner) for name, service in self._openers(owner).items()}
+        done = {name: service.destroy_kek(owner) for name, service in self.openers(owner).items()}
         if len(done) == 1:
             return done.popitem()[1]
         # Those that had one first: the whole begins with NO_KEK only if none had.

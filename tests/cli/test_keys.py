@@ -333,7 +333,7 @@ def test_no_kek_is_made_that_other_machines_would_not_have(
 
 def test_a_receipt_speaks_for_one_machine(several: Settings, made: list[dict[str, Any]]) -> None:
     operation = json.loads(run("shred", "--tenant", "acme", "--yes").stdout)["operation"]
-    assert operation.endswith("of one machine, others follow when they take up the keyring")
+    assert operation.endswith("of one machine, others destroy the KEKs that the keyring names")
 
 
 def test_what_makes_no_kek_asks_nothing(several: Settings, made: list[dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from proxy.kms.making import new_entry
 from proxy.kms.service import KeyService, Slot, Wrapped
 from proxy.kms.service_set import ServiceSet
 from proxy.ports import Owner
+from tests.kms.machine import NOW, Machine, Two
 from tests.support.embedded import init_keys
 
 ACME = Owner("acme", "in")
@@ -26,7 +27,6 @@ OTHER = Owner("other", "au")
 DATA = Slot(ACME, "follower", Purpose.DATA)
 LOOKUP = Slot(ACME, "follower", Purpose.LOOKUP)
 FOREIGN = Slot(OTHER, "follower", Purpose.DATA)
-NOW = 1_800_000_000.5
 
 
 class Clock:
@@ -125,6 +125,12 @@ def budget() -> Iterator[SharedBudget]:
     budget = SharedBudget.create(64)
     yield budget
     budget.close()
+
+
+@pytest.fixture
+def two(filled: Path, unlock: bytes, tmp_path: Path) -> Two:
+    one = Machine(filled, unlock)
+    return one, one.copy(tmp_path / "other")
 
 
 class Bench:

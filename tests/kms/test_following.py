@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,73 +13,18 @@ import pytest
 from proxy.crypto.data_key import Purpose
 from proxy.kms import transitions
 from proxy.kms.following import follow, to_follow
-from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Document, Entry, KeyState
-from proxy.kms.keystore import keyring_file_of
 from proxy.kms.local import LocalKms
-from proxy.kms.making import make_missing, new_entry
 from proxy.kms.service import KeysError, Slot
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.shredded import Shredded, kek_id_of
 from proxy.kms.shredding import shred
 from proxy.ports import Owner
 from tests.kms.conftest import ACME, DATA, NOW, OTHER
+from tests.kms.machine import Machine, Two
 
 RANDOM = secrets.token_bytes
 THIRD = Slot(Owner("third", "jp"), "follower", Purpose.DATA)
-
-
-@dataclass
-class Machine:
-    """`state` and what stands in it, with the embedded key service of this machine alone."""
-
-    state: Path
-    unlock: bytes
-
-    def __post_init__(self) -> None:
-        self.kms = LocalKms(self.state, self.unlock, RANDOM)
-        self.services = ServiceSet(self.kms)
-        self.file: KeyringFile = keyring_file_of(self.services, self.state, RANDOM)
-
-    def copy(self, state: Path) -> Machine:
-        shutil.copytree(self.state, state)
-        return Machine(state, self.unlock)
-
-    def takes_up(self, other: Machine) -> None:
-        theirs = other.file.document()
-        self.file.change_document(lambda mine: transitions.merged(mine, theirs))
-
-    def follows(self) -> list[Owner]:
-        owners = to_follow(self.services, self.file.document().shredded)
-        for owner in owners:
-            follow(self.file, self.services, owner, NOW)
-        return owners
-
-    def made(self, *slots: Slot) -> list[Entry]:
-        return make_missing(self.file, self.services, slots, NOW, RANDOM)
-
-    def rotated(self, slot: Slot) -> Entry:
-        entry = new_entry(self.services, slot, NOW, NOW, RANDOM)
-        self.file.change(lambda entries: transitions.added(entries, [entry], NOW))
-        return entry
-
-    def of(self, owner: Owner) -> list[Entry]:
-        return [entry for entry in self.file.read() if entry.slot.owner == owner]
-
-    def opens(self, entry: Entry) -> bool:
-        try:
-            return len(self.services.unwrap(entry.slot, entry.wrapped)) == 32
-        except KeysError:
-            return False
-
-
-type Two = tuple[Machine, Machine]
-
-
-@pytest.fixture
-def two(filled: Path, unlock: bytes, tmp_path: Path) -> Iterator[Two]:
-    one = Machine(filled, unlock)
-    yield one, one.copy(tmp_path / "other")
 
 
 def test_what_one_shredded_no_backup_of_the_keyring_opens_on_the_other(two: Two) -> None:
@@ -243,9 +188,12 @@ def test_a_receipt_says_for_which_machine_it_speaks(two: Two) -> None:
     one, _ = two
     receipt = shred(one.file, one.services, ACME, NOW, several_machines=True)
     assert receipt.destroyed.operation.startswith("removed version 1 of acme/in from kek.json; this is the embedded")
-    assert "one machine, others follow when they take up the keyring" in receipt.destroyed.operation
+    assert receipt.destroyed.operation.endswith("of one machine, others destroy the KEKs that the keyring names")
     again = shred(one.file, one.services, ACME, NOW, several_machines=True)
-    assert "others were not told" in again.destroyed.operation, "nothing was there to tell of"
+    assert again.destroyed == receipt.destroyed, "they were told the first time"
+    _drop(one, OTHER)
+    gone = shred(one.file, one.services, OTHER, NOW, several_machines=True, kek_is_gone=True)
+    assert "others were not told" in gone.destroyed.operation, "nothing was there to tell of"
 
 
 def test_without_an_embedded_service_there_is_nothing_to_follow(two: Two) -> None:
