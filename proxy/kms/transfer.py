@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import hmac
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from proxy.crypto.data_key import Purpose
 from proxy.kms import transitions
@@ -17,6 +17,7 @@ from proxy.kms.keyring_format import Document, Entry, KeyState
 from proxy.kms.making import require_open
 from proxy.kms.selection import Selection
 from proxy.kms.service import KeysError, KeyService, Slot
+from proxy.ports import Owner
 
 
 def export_wrapped(file: KeyringFile, chosen: Selection) -> tuple[bytes, list[Entry]]:
@@ -40,30 +41,60 @@ class Source(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Losses:
+    """What an import takes away. `keys`: they are here, and destroyed in the copy. `owners`: their KEKs were shredded
+    where the copy comes from, so they are destroyed here as well, with all that is under them."""
+
+    keys: list[Entry] = field(default_factory=list)
+    owners: list[Owner] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.keys or self.owners)
+
+    def within(self, agreed: Losses) -> bool:
+        ids = {entry.id for entry in agreed.keys}
+        return all(entry.id in ids for entry in self.keys) and set(self.owners) <= set(agreed.owners)
+
+
+@dataclass(frozen=True, slots=True)
 class Imported:
-    """`new`: the keys that the keyring did not have."""
+    """`new`: the keys that the keyring did not have. `left`: those that another keyring has destroyed, and that are as
+    they were."""
 
     source: Source
     new: list[Entry]
+    left: list[Entry]
 
 
-def import_wrapped(file: KeyringFile, services: KeyService, data: bytes, now: float) -> Imported:
+def losses(file: KeyringFile, data: bytes) -> Losses:
+    """What `import_wrapped` of `data` would take away. Raises KeysError, KeyMismatchError."""
+    other = file.verified(data)
+    return _losses(file.document(), other) if file.stamp() is not None else Losses()
+
+
+def import_wrapped(
+    file: KeyringFile, services: KeyService, data: bytes, now: float, agreed: Losses | None = None
+) -> Imported:
     """Takes the keys in `data` into the keyring, which may not be there yet. `now`: Unix seconds.
 
     What the keyring has destroyed stays destroyed, and no key counts fewer uses than before. A copy of the keyring is
-    merged as another machine's is. Of another keyring the keys alone are taken, to open and not to protect: what was
-    protected with them elsewhere since is not known; the keys of integrity and receipts stay. Raises KeysError,
-    KeyMismatchError: changed on its way, or keys that the configured key services do not open.
+    merged as another machine's is; what it takes away must be `agreed`. Of another keyring the keys alone are taken, to
+    open and not to protect: what was protected with them elsewhere since is not known; the keys of integrity and
+    receipts stay, and so does every key that is here. Raises KeysError, KeyMismatchError: changed on its way, or keys
+    that the configured key services do not open, or a loss that was not agreed.
     """
     other = file.verified(data)
     require_open(services, other.entries, {entry.slot.owner for entry in other.entries})
-    imported = Imported(Source.FIRST, [])
+    imported = Imported(Source.FIRST, [], [])
 
     def edit(mine: Document) -> Document:
         nonlocal imported
+        if not _losses(mine, other).within(agreed or Losses()):
+            raise KeysError("this import would destroy keys that are here, and nobody said so; nothing was changed")
         known = {entry.id for entry in mine.entries}
         source, whole = _joined(mine, other, now)
-        imported = Imported(source, [entry for entry in whole.entries if entry.id not in known])
+        left = _destroyed_there(mine, other) if source is Source.ANOTHER else []
+        imported = Imported(source, [entry for entry in whole.entries if entry.id not in known], left)
         return whole
 
     file.change_document(edit)
@@ -75,22 +106,38 @@ def _joined(mine: Document, other: Document, now: float) -> tuple[Source, Docume
         # Format 1 counted no uses.
         entries = other.entries if other.tag_key else tuple(_opening(entry, set(), now) for entry in other.entries)
         return Source.FIRST, replace(other, entries=entries)
-    if mine.tag_key and other.tag_key and hmac.compare_digest(mine.tag_key.key_id, other.tag_key.key_id):
+    if _is_copy(mine, other):
         return Source.COPY, _counting(transitions.merged(mine, other), mine, other)
     strangers = replace(mine, entries=tuple(_of_another(mine, other, now)), revision=0, shredded=frozenset())
     return Source.ANOTHER, _counting(transitions.merged(mine, strangers), mine, other)
 
 
+def _is_copy(mine: Document, other: Document) -> bool:
+    if mine.tag_key is None or other.tag_key is None:
+        return False
+    return hmac.compare_digest(mine.tag_key.key_id, other.tag_key.key_id)
+
+
+def _losses(mine: Document, other: Document) -> Losses:
+    if not _is_copy(mine, other):
+        return Losses()
+    return Losses(_destroyed_there(mine, other), sorted({each.owner for each in other.shredded - mine.shredded}))
+
+
+def _destroyed_there(mine: Document, other: Document) -> list[Entry]:
+    """Keys that are here and destroyed in `other`."""
+    gone = {entry.id for entry in other.entries if entry.state is KeyState.DESTROYED}
+    return [entry for entry in mine.entries if entry.state is not KeyState.DESTROYED and entry.id in gone]
+
+
 def _of_another(mine: Document, other: Document, now: float) -> Iterator[Entry]:
-    """What of another keyring's keys concerns this one: those it does not have, and which are destroyed. None of them
-    takes the place of a key that is in use here."""
+    """Those of another keyring's keys that this one does not have. None of them takes the place of a key that is in use
+    here, and what was destroyed there says nothing of a key that is here: a tenant may have left there and stayed."""
     known = {entry.id for entry in mine.entries}
     filled = {entry.slot for entry in mine.entries if entry.state is not KeyState.DESTROYED}
     for entry in other.entries:
-        if entry.state is KeyState.DESTROYED:
-            yield entry
-        elif entry.id not in known:
-            yield _opening(entry, filled, now)
+        if entry.id not in known:
+            yield entry if entry.state is KeyState.DESTROYED else _opening(entry, filled, now)
 
 
 def _opening(entry: Entry, filled: set[Slot], now: float) -> Entry:

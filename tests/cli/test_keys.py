@@ -378,6 +378,42 @@ def test_that_a_file_is_of_another_keyring_is_told(
     assert len(listed("list", "--state", "active")) == 8 and len(listed("list", "--state", "retiring")) == 8
 
 
+def test_a_copy_that_destroys_keys_asks_first_and_names_them(
+    settings: Settings, made: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    file, keyring = tmp_path / "keys.json", settings.state / "keyring.json"
+    gone, before = made[0]["id"], keyring.read_bytes()
+    run("destroy", gone, "--yes")
+    run("export-wrapped", str(file))
+    keyring.write_bytes(before)
+    for answer in ("n\n", f"y\n{made[1]['id'][:8]}\n"):
+        assert f"destroy {gone}" in run("import-wrapped", str(file), exit_code=1, input=answer).stderr
+        assert keyring.read_bytes() == before
+    already = len(records(settings))
+    done = run("import-wrapped", str(file), "--json", input=f"y\n{gone[:8]}\n")
+    assert [(e["id"], e["state"]) for e in json.loads(done.stdout)["keys"]] == [(gone, "destroyed")]
+    assert [(line["phase"], line["key_ids"]) for line in records(settings)[already:]] == [
+        ("asked", gone),
+        ("ended", gone),
+    ]
+
+
+def test_a_key_that_another_keyring_destroyed_stays_and_is_named(
+    settings: Settings, made: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    file, back, keyring = tmp_path / "keys.json", tmp_path / "back.json", settings.state / "keyring.json"
+    run("export-wrapped", str(file))
+    before = keyring.read_bytes()
+    keyring.unlink()
+    run("init")
+    run("import-wrapped", str(file))
+    run("destroy", made[0]["id"], "--yes")
+    run("export-wrapped", str(back))
+    keyring.write_bytes(before)
+    assert f"{made[0]['id']} is destroyed in FILE and active here: it stays" in run("import-wrapped", str(back)).stderr
+    assert made[0] in listed("list", "--state", "active")
+
+
 @pytest.mark.parametrize("change", ["state", "tag", "cut", "nothing at all"])
 def test_what_was_changed_on_its_way_is_not_taken(made: list[dict[str, Any]], tmp_path: Path, change: str) -> None:
     file = tmp_path / "keys.json"

@@ -18,10 +18,11 @@ from proxy.kms.keystore import keyring_file_of
 from proxy.kms.local import LocalKms
 from proxy.kms.making import make_missing
 from proxy.kms.selection import Selection
-from proxy.kms.service import Slot
+from proxy.kms.service import KeysError, Slot
 from proxy.kms.service_set import ServiceSet
+from proxy.kms.shredded import KEK_ID_SIZE, Shredded
 from proxy.kms.shredding import shred, signing_key
-from proxy.kms.transfer import Source, export_wrapped, import_wrapped
+from proxy.kms.transfer import Losses, Source, export_wrapped, import_wrapped, losses
 from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, NOW, OTHER
 
 RANDOM = secrets.token_bytes
@@ -113,15 +114,54 @@ def test_another_keyring_s_shreddings_are_its_own_matter(
     assert not file.document().shredded
 
 
-def test_what_another_keyring_has_destroyed_is_destroyed_and_nothing_else_changes_keys_that_are_here(
+def test_what_another_keyring_has_destroyed_or_disabled_stays_what_it_is_here(
     file: KeyringFile, another: KeyringFile, services: ServiceSet
 ) -> None:
+    """As of a tenant who moved there, and left."""
     import_wrapped(another, services, exported(file), NOW)
-    data, lookup = only(file, DATA).id, only(file, LOOKUP).id
+    before, data, lookup = bare(file), only(file, DATA).id, only(file, LOOKUP).id
     another.change(lambda entries: transitions.disabled(entries, {lookup}, NOW))
     another.change(lambda entries: transitions.destroyed(entries, {data}, NOW))
-    import_wrapped(file, services, exported(another), NOW)
-    assert (by_id(file, data).state, by_id(file, lookup).state) == (KeyState.DESTROYED, KeyState.ACTIVE)
+    assert not losses(file, exported(another))
+    imported = import_wrapped(file, services, exported(another), NOW)
+    assert {key_id: bare(file)[key_id] for key_id in before} == before
+    assert [entry.id for entry in imported.left] == [data]
+
+
+def test_what_a_copy_has_destroyed_is_destroyed_if_that_was_agreed(file: KeyringFile, services: ServiceSet) -> None:
+    before, made = (file._file.read() or b""), file.read()
+    gone = {made[0].id}
+    file.change(lambda entries: transitions.destroyed(entries, gone, NOW))
+    copy = exported(file)
+    file._file.replace(before)
+    lost = losses(file, copy)
+    assert [entry.id for entry in lost.keys] == list(gone) and not lost.owners
+    for agreed in (None, Losses(), Losses([made[1]])):
+        with pytest.raises(KeysError, match="nobody said so"):
+            import_wrapped(file, services, copy, NOW, agreed)
+        assert file.read() == made
+    assert import_wrapped(file, services, copy, NOW, lost).new == []
+    assert by_id(file, made[0].id).state is KeyState.DESTROYED
+    assert not losses(file, copy), "nothing is left to lose"
+
+
+def test_what_a_copy_says_is_shredded_must_be_agreed_too(file: KeyringFile, services: ServiceSet) -> None:
+    """Of a tenant whose keys here the copy does not know: they would follow their KEK."""
+    before = file.document()
+    shredded = frozenset({Shredded(OTHER, bytes(KEK_ID_SIZE))})
+    copy = file.text(replace(before, shredded=shredded))
+    lost = losses(file, copy)
+    assert lost == Losses([], [OTHER])
+    with pytest.raises(KeysError, match="nobody said so"):
+        import_wrapped(file, services, copy, NOW)
+    import_wrapped(file, services, copy, NOW, lost)
+    assert file.document().shredded == shredded
+
+
+def test_nothing_is_lost_where_there_was_no_keyring(file: KeyringFile, services: ServiceSet, tmp_path: Path) -> None:
+    file.change(lambda entries: transitions.destroyed(entries, {only(file, DATA).id}, NOW))
+    (tmp_path / "empty").mkdir(mode=0o700)
+    assert not losses(keyring_file_of(services, tmp_path / "empty", RANDOM), exported(file))
 
 
 @pytest.mark.parametrize(("here", "there"), [((9, 5), (3, 70)), ((3, 70), (9, 5))])
@@ -190,6 +230,16 @@ def test_keys_that_nobody_counted_protect_no_more(
         (FOREIGN, KeyState.RETIRING),
         (LOOKUP, KeyState.ACTIVE),
     }
+
+
+def test_what_was_changed_on_its_way_or_does_not_open_is_not_taken(file: KeyringFile, services: ServiceSet) -> None:
+    before, document = file.read(), file.document()
+    with pytest.raises(KeysError, match="integrity tag"):
+        import_wrapped(file, services, exported(file).replace(b'"uses": 0', b'"uses": 1'), NOW)
+    closed = replace(before[0], wrapped=replace(before[0].wrapped, sealed=bytes(72)))
+    with pytest.raises(KeysError, match=closed.id.hex()):
+        import_wrapped(file, services, file.text(replace(document, entries=(closed,))), NOW)
+    assert file.read() == before
 
 
 type Step = Callable[[tuple[Entry, ...], set[bytes], float], tuple[Entry, ...]]
