@@ -17,7 +17,7 @@ from proxy.kms.budget import Meter
 from proxy.kms.gate import Gate, pause
 from proxy.kms.keyring_format import Entry
 from proxy.kms.limits import KeyLimits
-from proxy.kms.service import Holding, KeysError, KeyService, KeyServiceDownError
+from proxy.kms.service import Holding, KeysError, KeyService, KeyServiceDownError, NoKekError
 from proxy.kms.service_set import ServiceSet
 from proxy.ports import Clock, Log, Measures
 from proxy.refusal import Refusal
@@ -27,10 +27,11 @@ _FINAL = 6  # failures: what will hardly change soon is asked for rarely
 
 class Held:
     """An entry and its DEK while it is unwrapped. `until`: monotonic seconds it may serve, -inf if it is not there.
-    `meter`: of a key that protects. `over`: it was released and takes no key any more."""
+    `kekless`: its key service said that it has no such KEK. `meter`: of a key that protects. `over`: it was released
+    and takes no key any more."""
 
     __slots__ = (
-        *("entry", "failures", "key", "meter", "mismatched", "over"),
+        *("entry", "failures", "kekless", "key", "meter", "mismatched", "over"),
         *("refresh_at", "retry_at", "task", "until", "used"),
     )
 
@@ -39,7 +40,7 @@ class Held:
         self.key: DataKey | None = None
         self.until = self.refresh_at = self.retry_at = -math.inf
         self.failures = 0
-        self.mismatched = False
+        self.mismatched = self.kekless = False
         self.used = self.over = False
         self.task: asyncio.Task[None] | None = None
         self.meter: Meter | None = None
@@ -98,7 +99,11 @@ class KeyCache:
     def open_now(self, held: Held) -> None:
         """Unwraps in this thread, before there is an event loop. Raises KeysError, KeyMismatchError."""
         entry = held.entry
-        dek = self._services.unwrap(entry.slot, entry.wrapped)
+        try:
+            dek = self._services.unwrap(entry.slot, entry.wrapped)
+        except NoKekError:
+            held.kekless = True
+            raise
         self._put(held, self._made(held, dek))
 
     def adopt(self, held: Held, other: Held) -> None:
@@ -172,9 +177,10 @@ class KeyCache:
             held.failures = _FINAL
             held.drop()
             self._alarm(entry)
-        except (KeysError, ValueError):
+        except (KeysError, ValueError) as error:
             outcome = "refused"
             held.failures = _FINAL
+            held.kekless = isinstance(error, NoKekError)
         finally:
             held.task = None
         if outcome != "ok":
@@ -198,7 +204,8 @@ class KeyCache:
             return
         held.key = key
         held.until, held.refresh_at = self._times(held)
-        held.failures, held.retry_at, held.mismatched, held.used = 0, -math.inf, False, False
+        held.failures, held.retry_at = 0, -math.inf
+        held.mismatched = held.kekless = held.used = False
 
     def _times(self, held: Held) -> tuple[float, float]:
         """Until when a key serves that is unwrapped now, and when it is asked for again."""

@@ -61,6 +61,15 @@ def closed_services(held: Collection[Held], cache: KeyCache) -> list[str]:
     return [*failing, *_mismatches(each for each in held if cache.is_tenants(each))]
 
 
+def left_over(held: Iterable[Held]) -> list[str]:
+    """Keys that never open here, of owners of whom a KEK was shredded."""
+    return [
+        f"data key {each.entry.id.hex()} ({each.entry.slot}) does not open, and a KEK of this tenant was shredded: see "
+        "`wxgate keys doctor`"
+        for each in held
+    ]
+
+
 def _mismatches(held: Iterable[Held]) -> list[str]:
     return [f"data key {each.entry.id.hex()} does not match its id" for each in held if each.mismatched]
 

@@ -15,12 +15,12 @@ from proxy.kms.budget import Meter, SharedBudget
 from proxy.kms.cache import Held, KeyCache
 from proxy.kms.gate import THREADS
 from proxy.kms.holdings import Holdings
-from proxy.kms.key_report import KeyAge, age_of, closed_services, faults
+from proxy.kms.key_report import KeyAge, age_of, closed_services, faults, left_over
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Entry, KeyState
 from proxy.kms.limits import KeyLimits
 from proxy.kms.reading import Reading
-from proxy.kms.service import KeysError, Slot
+from proxy.kms.service import KeysError, NoKekError, Slot
 from proxy.kms.shredded import Shredded
 from proxy.kms.upkeep import Upkeep, Writers
 from proxy.ports import Clock, Log, Measures, Owner
@@ -181,13 +181,26 @@ class Keyring:
         threads have ended when this returns.
 
         Keys that were taken over are not asked for again, and those with a service of their tenant's own are left to
-        the first `tick`: that it is closed must stop neither start nor reload. Raises KeysError, KeyMismatchError.
+        the first `tick`: that it is closed must stop neither start nor reload. No more must a key that another machine
+        made before it knew of a shredding. Raises KeysError, KeyMismatchError.
         """
         wanted = (*self._holdings.by_slot.values(), *self._holdings.replaced.values())
         missing = [held for held in wanted if held.key is None and not self._cache.is_tenants(held)]
         with ThreadPoolExecutor(THREADS, "open") as pool:
-            for _ in pool.map(self._cache.open_now, missing):
+            for _ in pool.map(self._open_now, missing):
                 pass
+
+    def _open_now(self, held: Held) -> None:
+        try:
+            self._cache.open_now(held)
+        except NoKekError:
+            if not self._is_left_over(held):
+                raise
+
+    def _is_left_over(self, held: Held) -> bool:
+        """Whether its KEK is nowhere here, and was shredded or belongs to an owner who was: no other tenant is to wait
+        for this one."""
+        return held.kekless and any(each.owner == held.entry.slot.owner for each in self.shredded())
 
     def _adopt(self, other: Keyring) -> None:
         """Takes over what `other` has unwrapped of keys that both know."""
@@ -235,13 +248,21 @@ class Keyring:
 
     def not_ready(self) -> list[str]:
         """Why messages are refused, or soon will be."""
-        return faults(self._holdings.by_id.values(), self._cache)
+        held = self._holdings.by_id.values()
+        return faults([each for each in held if not self._is_left_over(each)], self._cache)
 
     def warnings(self) -> list[str]:
         """What somebody must look at while the gateway goes on."""
         problem = self._reading.problem
         found = [f"the keyring cannot be read: {problem}"] if problem else []
-        return found + self.upkeep.warnings() + closed_services(self._holdings.by_id.values(), self._cache)
+        held = self._holdings.by_id.values()
+        others = [each for each in held if not self._is_left_over(each)]
+        return [
+            *found,
+            *self.upkeep.warnings(),
+            *closed_services(others, self._cache),
+            *left_over(each for each in held if self._is_left_over(each)),
+        ]
 
     def ages(self, now: float) -> list[KeyAge]:
         """One for every entry but destroyed ones, in the file's order. `now`: Unix seconds."""

@@ -15,7 +15,7 @@ from proxy.crypto.data_key import hkdf, key_id_of
 from proxy.crypto.secret_bytes import SecretBytes
 from proxy.crypto.xaes import KEY_SIZE, NONCE_SIZE, Xaes256Gcm
 from proxy.kms.kek_file import FILE, KekFile, Keks, Row
-from proxy.kms.service import NO_KEK, Destroyed, KeysError, Slot, Wrapped, context
+from proxy.kms.service import NO_KEK, Destroyed, KeysError, NoKekError, Slot, Wrapped, context
 from proxy.kms.shredded import kek_id_of
 from proxy.kms.unlock import Stretching, Unlock, UnlockKey
 from proxy.ports import Entropy, Owner
@@ -192,7 +192,7 @@ class LocalKms:
         kek = self._keks.get((owner, version))
         if kek is None:
             which = f"KEK version {version}" if version else "KEK"
-            raise KeysError(
+            raise NoKekError(
                 f"{self._file.path}: no {which} of {owner.tenant}/{owner.region}; restore the file unless it was "
                 "destroyed on purpose, or run `wxgate keys init` if this owner is new; where machines share the "
                 "keyring, copy the file from the one that made the KEK (docs/runbooks/several-machines.md)"

@@ -57,6 +57,10 @@ class Wrapped:
     sealed: bytes = field(repr=False)
 
 
+class NoKekError(KeysError):
+    """The key service works and has no such KEK."""
+
+
 # How an `operation` begins if there was nothing to destroy; docs/spec/receipt.md.
 NO_KEK = "found no KEK"
 

@@ -22,6 +22,7 @@ from proxy.kms.redis_link import RedisLink
 from proxy.kms.redis_settings import RedisSettings
 from proxy.kms.rewrapping import rewrap
 from proxy.kms.selection import Selection
+from proxy.kms.shredded import Shredded
 from proxy.kms.shredding import shred
 from proxy.serve.doctor import keys as key_checks
 from proxy.serve.doctor import machine
@@ -179,6 +180,36 @@ def test_a_kek_that_opens_nothing_but_backups(files: Installation) -> None:
     desk.file.change(lambda entries: transitions.destroyed(entries, {e.id for e in entries}, time.time()))
     (found,) = key_checks.shreddings(desk.services, desk.file.document())
     assert found.level is Level.NOTE and "wxgate keys shred" in found.fix
+
+
+def test_a_key_that_was_made_before_the_shredding_was_known(files: Installation) -> None:
+    """No advice may bring the KEK back."""
+    settings, desk = load_settings(files.config), open_desk(files.config)
+    before = desk.file.read()[0]
+    shred(desk.file, desk.services, before.slot.owner, time.time())
+    late = replace(before, wrapped=replace(before.wrapped, key_id=bytes(range(16))))
+    desk.file.change(lambda entries: (*entries, late))
+    document = desk.file.document()
+    found = [
+        *key_checks.open_well(settings, desk.services, document),
+        *key_checks.keks_here(settings, desk.services, document),
+    ]
+    assert [it.check for it in found] == ["key does not open", "KEK missing"]
+    for finding in found:
+        assert f"`wxgate keys destroy {late.id.hex()}`" in finding.fix
+        assert "only if the tenant began anew" in finding.fix
+
+
+def test_a_kek_that_was_made_anew_before_the_shredding_was_known(files: Installation) -> None:
+    desk = open_desk(files.config)
+    rewrap(desk.file, desk.services, Selection())
+    (owner,) = {entry.slot.owner for entry in desk.file.read()}
+    assert list(key_checks.shreddings(desk.services, desk.file.document())) == [], "an old version is nothing strange"
+    elsewhere = Shredded(owner, bytes(16))
+    desk.file.change_document(lambda document: replace(document, shredded=frozenset({elsewhere})))
+    (found,) = key_checks.shreddings(desk.services, desk.file.document())
+    assert found.level is Level.NOTE and "nothing is under version 1 of its KEK" in found.text
+    assert "several-machines.md" in found.fix
 
 
 def test_keys_that_are_still_with_a_former_service(files: Installation) -> None:

@@ -27,7 +27,7 @@ def examine(
         yield now("keyring", str(error), keys.keyring_fix(settings))
     else:
         yield from keys.present(settings, services, entries)
-        yield from keys.open_well(services, entries)
+        yield from keys.open_well(settings, services, document)
         yield from keys.keks_here(settings, services, document)
         yield from keys.worn(entries, settings.keys.limits, at)
         yield from keys.replacing(entries, at)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import product
@@ -16,7 +15,7 @@ from proxy.kms.keyring_format import Document, Entry, KeyState
 from proxy.kms.limits import KeyLimits
 from proxy.kms.local import LocalKms
 from proxy.kms.redis_link import RedisDownError, RedisLink
-from proxy.kms.service import KeysError, KeyServiceDownError, Slot
+from proxy.kms.service import KeysError, KeyServiceDownError, NoKekError, Slot
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.shredded import Shredded
 from proxy.kms.transitions import Entries
@@ -27,6 +26,7 @@ from proxy.serve.settings import Settings
 _NEARLY = 0.9  # of a budget or an age, without a successor
 _REPLACING_DAYS = 30.0
 _DAY = 86400.0
+_NAMED = 8  # keys in one finding
 
 
 def services(kms: ServiceSet) -> Iterator[Finding]:
@@ -66,15 +66,18 @@ def _awaited(kms: ServiceSet, owner: Owner) -> str:
     return ""
 
 
-def open_well(kms: ServiceSet, entries: Entries) -> Iterator[Finding]:
+def open_well(settings: Settings, kms: ServiceSet, document: Document) -> Iterator[Finding]:
     """Whether active keys open, one of each owner and purpose; the rest when it is needed."""
     tried: dict[tuple[object, object], Entry] = {}
-    for entry in entries:
+    for entry in document.entries:
         if entry.state is KeyState.ACTIVE:
             tried.setdefault((entry.slot.owner, entry.slot.purpose), entry)
     for entry in tried.values():
         try:
             DataKey(kms.unwrap(entry.slot, entry.wrapped), entry.slot.purpose, entry.id)
+        except NoKekError as error:
+            fix = _fix_without_kek(settings, document, entry.slot.owner, [entry.id])
+            yield now("key does not open", str(error), fix)
         except (KeysError, KeyMismatchError) as error:
             yield now("key does not open", str(error), "see docs/runbooks/lost-kek.md")
 
@@ -82,10 +85,24 @@ def open_well(kms: ServiceSet, entries: Entries) -> Iterator[Finding]:
 def keks_here(settings: Settings, kms: ServiceSet, document: Document) -> Iterator[Finding]:
     """Whether the embedded key service has the KEK of every key. That it cannot tell is told by `services`."""
     with suppress(KeysError):
-        for (owner, version), amount in sorted(_without_kek(kms, document.entries).items()):
+        for (owner, version), ids in sorted(_without_kek(kms, document.entries).items()):
             path = settings.state / KEK_FILE
-            text = f"{amount} keys of {owner.tenant}/{owner.region} are under KEK version {version}, which {path} lacks"
-            yield now("KEK missing", text, kek_fix(settings))
+            text = (
+                f"{len(ids)} keys of {owner.tenant}/{owner.region} are under KEK version {version}, which {path} lacks"
+            )
+            yield now("KEK missing", text, _fix_without_kek(settings, document, owner, ids))
+
+
+def _fix_without_kek(settings: Settings, document: Document, owner: Owner, ids: list[bytes]) -> str:
+    """What to do about keys whose KEK is not here. One that was shredded must not be brought back."""
+    fix = kek_fix(settings)
+    if all(each.owner != owner for each in document.shredded):
+        return fix
+    names = " ".join(key_id.hex() for key_id in ids[:_NAMED]) + (" …" if len(ids) > _NAMED else "")
+    return (
+        f"the tenant was shredded: if a machine made them that did not know it yet, `wxgate keys destroy {names}`; "
+        f"only if the tenant began anew since, {fix}"
+    )
 
 
 def kek_fix(settings: Settings) -> str:
@@ -104,15 +121,19 @@ def keyring_fix(settings: Settings) -> str:
     return restore if settings.keys.redis is None else f"if it lacks a KEK, {kek_fix(settings)}; else {restore}"
 
 
-def _without_kek(kms: ServiceSet, entries: Entries) -> Counter[tuple[Owner, int]]:
-    """How many keys there are under each KEK that this machine should have and has not."""
+def _without_kek(kms: ServiceSet, entries: Entries) -> dict[tuple[Owner, int], list[bytes]]:
+    """The ids of the keys under each KEK that this machine should have and has not."""
     embedded = kms.embedded
     if embedded is None:
-        return Counter()
+        return {}
     there = [e for e in entries if e.state is not KeyState.DESTROYED and e.wrapped.service == embedded.name]
     versions = {owner: embedded.kek_ids(owner) for owner in {entry.slot.owner for entry in there}}
-    under = ((entry.slot.owner, entry.wrapped.kek_version) for entry in there)
-    return Counter((owner, version) for owner, version in under if version not in versions[owner])
+    found: dict[tuple[Owner, int], list[bytes]] = {}
+    for entry in there:
+        owner, version = entry.slot.owner, entry.wrapped.kek_version
+        if version not in versions[owner]:
+            found.setdefault((owner, version), []).append(entry.id)
+    return found
 
 
 def worn(entries: Entries, limits: KeyLimits, at: float) -> Iterator[Finding]:
@@ -176,7 +197,7 @@ def shreddings(kms: ServiceSet, document: Document) -> Iterator[Finding]:
     """What is left here of what was shredded. Nothing if the embedded key service cannot tell: `services` says that."""
     with suppress(KeysError):
         yield from _not_followed(kms, document.shredded)
-        yield from _unused(kms, document.entries)
+        yield from _unused(kms, document)
 
 
 def _not_followed(kms: ServiceSet, shredded: frozenset[Shredded]) -> Iterator[Finding]:
@@ -186,13 +207,29 @@ def _not_followed(kms: ServiceSet, shredded: frozenset[Shredded]) -> Iterator[Fi
         yield soon("shredding", text, "a running gateway destroys it; if it runs, /readyz says why it does not")
 
 
-def _unused(kms: ServiceSet, entries: Entries) -> Iterator[Finding]:
+def _unused(kms: ServiceSet, document: Document) -> Iterator[Finding]:
     """KEKs here that open nothing but what was destroyed, and so only backups."""
     if (embedded := kms.embedded) is None:
         return
-    living = {entry.slot.owner for entry in entries if entry.state is not KeyState.DESTROYED}
-    for owner in sorted({entry.slot.owner for entry in entries} - living):
-        if embedded.kek_ids(owner):
+    living: dict[Owner, set[int]] = {entry.slot.owner: set() for entry in document.entries}
+    for entry in document.entries:
+        if entry.state is not KeyState.DESTROYED:
+            living[entry.slot.owner].add(entry.wrapped.kek_version)
+    shredded = {each.owner for each in document.shredded}
+    for owner, versions in sorted(living.items()):
+        here = embedded.kek_ids(owner)
+        if owner in shredded and versions and (unused := sorted(set(here) - versions)):
+            numbers = ", ".join(map(str, unused))
+            text = (
+                f"{owner.tenant}/{owner.region} was shredded and began anew, and nothing is under version {numbers} "
+                "of its KEK in kek.json"
+            )
+            fix = (
+                "if this machine made it before it knew of the shredding, it opens backups: take kek.json from the "
+                "machine that shredded (docs/runbooks/several-machines.md)"
+            )
+            yield note("shredding", text, fix)
+        elif here and not versions:
             text = f"every key of {owner.tenant}/{owner.region} is destroyed, and kek.json still has its KEK"
             fix = (
                 f"was the tenant shredded: `wxgate keys shred --tenant {owner.tenant} --region {owner.region}` here too"
