@@ -21,6 +21,7 @@ from proxy.kms.tag_key import tag_slot
 from proxy.ports import Owner
 
 _AT_ONCE = 2000
+_ROUNDS = 10  # one is enough, unless another machine's keys come in meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +52,22 @@ def rewrap(
     whole = chosen == Selection()
     slots = _concerned(document, chosen)
     _require_said(services, slots, to_service)
-    versions = {owner: _version(services, owner, wrapped, resume) for owner, wrapped in slots.items()}
-    todo = [entry for entry in document.entries if _is_behind(services, entry, chosen, versions)]
+    versions = {owner: _version(file, services, owner, wrapped, resume) for owner, wrapped in slots.items()}
     done = 0
-    for some in batched(todo, _AT_ONCE, strict=False):
-        # The key service is asked before the file is locked: nobody waits for it.
-        anew = {entry.wrapped: _anew(services, entry.slot, entry.wrapped) for entry in some}
-        file.change(lambda entries, anew=anew: transitions.rewrapped(entries, anew))  # type: ignore[misc]
-        done += len(some)
-        progress(done, len(todo))
+    for _ in range(_ROUNDS):
+        # Read only now: what was made meanwhile is under the version before.
+        todo = [entry for entry in file.read() if _is_behind(services, entry, chosen, versions)]
+        if not todo:
+            break
+        of = done + len(todo)
+        for some in batched(todo, _AT_ONCE, strict=False):
+            # The key service is asked before the file is locked: nobody waits for it.
+            anew = {entry.wrapped: _anew(services, entry.slot, entry.wrapped) for entry in some}
+            file.change(lambda entries, anew=anew: transitions.rewrapped(entries, anew))  # type: ignore[misc]
+            done += len(some)
+            progress(done, of)
+    else:
+        raise KeysError("keys are made under older KEKs again and again: find out by what, then `rewrap --resume`")
     tagged = whole and _rewrap_tag_key(file, services, versions)
     names = {owner: (services.of(owner).name, version) for owner, version in versions.items()}
     return Rewrapped(done + tagged, names)
@@ -107,9 +115,11 @@ def _require_said(services: ServiceSet, slots: dict[Owner, list[Wrapped]], to_se
             )
 
 
-def _version(services: ServiceSet, owner: Owner, wrapped: Iterable[Wrapped], resume: bool) -> int:
-    newest = services.create_kek(owner)
-    return services.rotate_kek(owner) if _rotates(services, owner, wrapped, resume) else newest
+def _version(file: KeyringFile, services: ServiceSet, owner: Owner, wrapped: Iterable[Wrapped], resume: bool) -> int:
+    """While nobody makes keys: what is under the version before is in the file when this returns."""
+    with file.making([services.of(owner).name]):
+        newest = services.create_kek(owner)
+        return services.rotate_kek(owner) if _rotates(services, owner, wrapped, resume) else newest
 
 
 def _rotates(services: ServiceSet, owner: Owner, wrapped: Iterable[Wrapped], resume: bool) -> bool:
@@ -121,8 +131,8 @@ def _rotates(services: ServiceSet, owner: Owner, wrapped: Iterable[Wrapped], res
 
 def _is_behind(services: ServiceSet, entry: Entry, chosen: Selection, versions: dict[Owner, int]) -> bool:
     owner = entry.slot.owner
-    if entry.state is KeyState.DESTROYED or not chosen.has(entry.slot):
-        return False
+    if entry.state is KeyState.DESTROYED or not chosen.has(entry.slot) or owner not in versions:
+        return False  # an owner who came meanwhile has a KEK as new
     return _stands_behind(services, owner, entry.wrapped, versions[owner])
 
 

@@ -17,7 +17,7 @@ from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import KeyState
 from proxy.kms.keystore import keyring_file_of
 from proxy.kms.local import LocalKms
-from proxy.kms.making import make_missing, require_open
+from proxy.kms.making import make_missing, new_entry, require_open
 from proxy.kms.rewrapping import rewrap
 from proxy.kms.selection import Selection
 from proxy.kms.service import KeysError, Slot, Wrapped
@@ -125,6 +125,99 @@ def test_a_key_that_is_destroyed_meanwhile_is_not_brought_back(
     rewrap(file, ServiceSet(old), ALL)
     (found,) = [entry for entry in file.read() if entry.id == gone]
     assert (found.state, found.wrapped.sealed) == (KeyState.DESTROYED, b"")
+
+
+def test_nobody_makes_keys_while_a_kek_is_rotated(
+    file: KeyringFile, old: LocalKms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotate, rotated = LocalKms.rotate_kek, []
+
+    def rotating(self: LocalKms, owner: Owner) -> int:
+        with pytest.raises(KeysError, match="held this lock"), file.making(["old"], seconds=0):
+            pass
+        rotated.append(owner)
+        return rotate(self, owner)
+
+    monkeypatch.setattr(LocalKms, "rotate_kek", rotating)
+    rewrap(file, ServiceSet(old), ALL)
+    assert len(rotated) == 3
+
+
+def test_a_key_that_was_made_before_the_rotation_is_not_left_behind(
+    file: KeyringFile, old: LocalKms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, rotate = ServiceSet(old), LocalKms.rotate_kek
+
+    def rotating(self: LocalKms, owner: Owner) -> int:
+        if owner == ACME:
+            made = new_entry(services, DATA, NOW, NOW, RANDOM)
+            file.change(lambda entries: transitions.added(entries, [made], NOW))
+        return rotate(self, owner)
+
+    monkeypatch.setattr(LocalKms, "rotate_kek", rotating)
+    assert rewrap(file, services, ALL).keys == 6 and len(file.read()) == 5
+    assert under(file) == {("old", 2)}
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_it_ends_when_nothing_is_behind_or_says_that_there_is(
+    file: KeyringFile, old: LocalKms, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Keys that were made before come in afterwards, as another machine's do."""
+    services, anew = ServiceSet(old), rewrapping._anew
+    waiting = [new_entry(services, DATA, NOW, NOW, RANDOM) for _ in range(100)][:times]
+
+    def adding(services: ServiceSet, slot: Slot, wrapped: Wrapped) -> Wrapped:
+        if waiting and slot.owner == ACME:
+            come = waiting.pop()
+            file.change(lambda entries: transitions.added(entries, [come], NOW))
+        return anew(services, slot, wrapped)
+
+    monkeypatch.setattr(rewrapping, "_anew", adding)
+    if times == 1:
+        assert rewrap(file, services, ALL).keys == 6 and under(file) == {("old", 2)}
+    else:
+        monkeypatch.setattr(rewrapping, "_ROUNDS", 3)
+        with pytest.raises(KeysError, match="rewrap --resume"):
+            rewrap(file, services, ALL)
+
+
+def test_an_owner_who_comes_meanwhile_keeps_the_kek_that_is_new(
+    file: KeyringFile, old: LocalKms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, create = ServiceSet(old), LocalKms.create_kek
+    late = Owner("late", "in")
+
+    def creating(self: LocalKms, owner: Owner) -> int:
+        if not self.has_kek(late):
+            create(self, late)
+            made = new_entry(services, Slot(late, "follower", Purpose.DATA), NOW, NOW, RANDOM)
+            file.change(lambda entries: transitions.added(entries, [made], NOW))
+        return create(self, owner)
+
+    monkeypatch.setattr(LocalKms, "create_kek", creating)
+    assert late not in rewrap(file, services, ALL).versions
+    assert {entry.wrapped.kek_version for entry in file.read() if entry.slot.owner == late} == {1}
+
+
+def test_a_tag_key_that_is_another_one_meanwhile_stays(
+    file: KeyringFile, state: Path, tmp_path: Path, old: LocalKms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another keyring was put in the place of the one whose tag key was wrapped anew."""
+    services, anew = ServiceSet(old), rewrapping._anew
+    (tmp_path / "another").mkdir(mode=0o700)
+    another = keyring_file_of(services, tmp_path / "another", RANDOM)
+    make_missing(another, services, [DATA], NOW, RANDOM)
+    theirs = another.document()
+
+    def replacing(services: ServiceSet, slot: Slot, wrapped: Wrapped) -> Wrapped:
+        if slot.group == "keyring":
+            (state / "keyring.json").write_bytes(another.text(theirs))
+        return anew(services, slot, wrapped)
+
+    monkeypatch.setattr(rewrapping, "_anew", replacing)
+    rewrap(file, services, ALL)
+    assert file.document() == theirs
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, at: int) -> Callable[[], None]:
