@@ -105,15 +105,15 @@ def _replaced(
         slots = active(entries)
         require_open(services, entries, {slot.owner for slot in slots})
         made = [new_entry(services, slot, now, at, entropy) for slot in slots]
-        # The time in which all processes learn of them begins now, however long the key services took.
-        late = int(monotonic() - begun)
-        new = [replace(entry, created=entry.created + late, activated=int(at) + late) for entry in made]
 
         def edit(entries: Entries) -> Entries:
+            # The time in which all processes learn of them begins now, however long key services and locks took.
+            late = int(monotonic() - begun)
             entries = transitions.settled(entries, now + late)
+            new = [replace(entry, created=entry.created + late, activated=int(at) + late) for entry in made]
             return put(entries, _of(new, active(entries)), now + late)
 
-        return _those_of(new, file.change(edit))
+        return _those_of(made, file.change(edit))
 
 
 def end_lookup(file: KeyringFile, chosen: Selection, now: float) -> list[Entry]:

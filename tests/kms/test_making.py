@@ -4,21 +4,31 @@ import secrets
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.crypto.data_key import Purpose
-from proxy.kms.keyring_format import KeyState
+from proxy.kms import making
+from proxy.kms.keyring_format import Entry, KeyState
+from proxy.kms.keystore import keyring_file_of
 from proxy.kms.local import LocalKms
-from proxy.kms.service import KeysError, Slot
+from proxy.kms.making import rotate, rotate_lookup
+from proxy.kms.private_file import PrivateFile
+from proxy.kms.selection import Selection
+from proxy.kms.service import KeysError, Slot, Wrapped
+from proxy.kms.service_set import ServiceSet
 from proxy.observe.clock import SystemClock
 from proxy.ports import Owner
 from tests.kms.conftest import ACME, DATA, FOREIGN, LOOKUP, NOW
 from tests.support.embedded import init_keys, keyring_file, list_keys, open_keyring, rotate_keys
 
 RANDOM = secrets.token_bytes
+ALL_OF_ACME = Selection(tenant="acme")
 
 
 def files(state: Path) -> dict[str, bytes]:
@@ -125,6 +135,34 @@ def test_rotation_of_nothing_is_an_error(filled: Path, unlock: bytes, asked: dic
     with pytest.raises(KeysError, match="wxgate keys list"):
         rotate_keys(filled, unlock, NOW, RANDOM, **asked)
     assert files(filled) == before
+
+
+@pytest.mark.parametrize("rotating", [rotate, rotate_lookup])
+def test_a_new_key_waits_its_time_from_when_it_is_in_the_file(
+    filled: Path, unlock: bytes, monkeypatch: pytest.MonkeyPatch, rotating: Callable[..., list[Entry]]
+) -> None:
+    """However long the key service took to wrap it, and whoever held the keyring's lock then."""
+    services, passed = ServiceSet(LocalKms(filled, unlock, RANDOM)), 0.0
+    wrap, locked = LocalKms.wrap, PrivateFile.locked
+
+    def wait(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+
+    def slowly(self: LocalKms, *arguments: Any) -> Wrapped:
+        wait(20)
+        return wrap(self, *arguments)
+
+    def late(self: PrivateFile, *arguments: Any, **more: Any) -> AbstractContextManager[None]:
+        if self.path.name == "keyring.json":
+            wait(300)  # for the makers, then for who changes the file
+        return locked(self, *arguments, **more)
+
+    monkeypatch.setattr(making, "monotonic", lambda: passed)
+    monkeypatch.setattr(LocalKms, "wrap", slowly)
+    monkeypatch.setattr(PrivateFile, "locked", late)
+    (made,) = rotating(keyring_file_of(services, filled, RANDOM), services, ALL_OF_ACME, NOW, RANDOM, delay=5.0)
+    assert (made.state, made.created, made.activated) == (KeyState.PENDING, int(NOW) + 620, int(NOW) + 625)
 
 
 def test_keys_are_listed_in_order(filled: Path, unlock: bytes) -> None:
