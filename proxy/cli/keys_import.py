@@ -46,7 +46,8 @@ def import_kek_command(
     desk.follow_shreds()
     remind = require_carried(desk, [owner], carry=carry_kek, yes=yes)
     with desk.on_record("import_kek", f"{owner.tenant}/{owner.region}"):
-        version = desk.services.import_kek(owner, kek, _shredded(desk))
+        with desk.file.making([desk.services.of(owner).name]):  # no shredding goes on meanwhile
+            version = desk.services.import_kek(owner, kek, _shredded(desk))
         moved = _put_under(desk, owner)
     remind()
     click.echo(f"KEK version {version} of {owner.tenant}/{owner.region}; {moved} data keys are under it.")

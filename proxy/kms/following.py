@@ -9,7 +9,7 @@ from __future__ import annotations
 from proxy.crypto.data_key import DataKey, KeyMismatchError
 from proxy.kms import transitions
 from proxy.kms.keyring_file import KeyringFile
-from proxy.kms.keyring_format import Entry, KeyState
+from proxy.kms.keyring_format import Document, Entry, KeyState
 from proxy.kms.service import Embedded, KeysError
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.shredded import Shredded
@@ -36,16 +36,29 @@ def follow(file: KeyringFile, services: ServiceSet, owner: Owner, now: float) ->
         return []
     with file.making([service.name]):  # nobody puts a new key under that KEK meanwhile
         document = file.document()
-        meant = {each.kek_id for each in document.shredded if each.owner == owner}
-        versions = {version for version, kek_id in service.kek_ids(owner).items() if kek_id in meant}
-        gone = [
-            entry.id
-            for entry in document.entries
-            if entry.slot.owner == owner and entry.wrapped.kek_version in versions and _opens(service, entry)
-        ]
+        meant = _shredded_of(document, owner)
+        gone = [entry.id for entry in under_shredded(document, services, owner)]
         file.change(lambda entries: transitions.destroyed(entries, gone, now))
         service.destroy_keks(owner, meant)
     return gone
+
+
+def under_shredded(document: Document, services: ServiceSet, owner: Owner) -> list[Entry]:
+    """Entries of `owner` that open here under a KEK which `document` calls shredded. Raises KeysError."""
+    service = services.embedded
+    if service is None:
+        return []
+    meant = _shredded_of(document, owner)
+    versions = {version for version, kek_id in service.kek_ids(owner).items() if kek_id in meant}
+    return [
+        entry
+        for entry in document.entries
+        if entry.slot.owner == owner and entry.wrapped.kek_version in versions and _opens(service, entry)
+    ]
+
+
+def _shredded_of(document: Document, owner: Owner) -> set[bytes]:
+    return {each.kek_id for each in document.shredded if each.owner == owner}
 
 
 def _opens(service: Embedded, entry: Entry) -> bool:

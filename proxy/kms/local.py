@@ -78,9 +78,16 @@ class LocalKms:
             return self._newest(owner)
 
     def import_kek(self, owner: Owner, kek: bytes) -> int:
-        """See Importing; on the disk as after `create_kek`."""
+        """See Importing; on the disk as after `create_kek`. KeysError if another owner has this very KEK: destroyed for
+        the one it would stay with the other, and open what the one had."""
         with self._file.locked():
-            self._add(owner, self._read(), SecretBytes(kek))
+            keks, kek_id = self._read(), kek_id_of(kek)
+            if other := next((of for (of, _), each in self._keks.items() if each.id == kek_id and of != owner), None):
+                raise KeysError(
+                    f"this KEK is that of {other.tenant}/{other.region} already, and what is shredded for the one must "
+                    "not stay with the other; the tenant has to bring another"
+                )
+            self._add(owner, keks, SecretBytes(kek))
             return self._newest(owner)
 
     def wrap(self, slot: Slot, dek: bytes, key_id: bytes | None = None) -> Wrapped:

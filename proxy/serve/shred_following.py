@@ -8,7 +8,7 @@ import secrets
 import time
 
 from proxy.crypto.data_key import KeyMismatchError
-from proxy.kms.following import follow, to_follow
+from proxy.kms.following import follow, to_follow, under_shredded
 from proxy.kms.gate import pause
 from proxy.kms.kek_file import KekFile
 from proxy.kms.keyring import Keyring
@@ -29,7 +29,8 @@ def follow_shreds(settings: Settings, services: ServiceSet, file: KeyringFile) -
     """
     owners = to_follow(services, file.document().shredded)
     for owner in owners:
-        with on_record(settings, "follow_shred", f"{owner.tenant}/{owner.region}") as concerned:
+        known = [entry.id for entry in under_shredded(file.document(), services, owner)]
+        with on_record(settings, "follow_shred", f"{owner.tenant}/{owner.region}", known) as concerned:
             concerned(follow(file, services, owner, time.time()))
     return owners
 
@@ -61,7 +62,8 @@ class ShredFollowing:
             self.problem = str(error)
             return
         self._failures, self.problem = 0, ""
-        self._done = shredded, KekFile(settings.state).stamp()
+        if not owners:  # after work it looks once more: whatever came back meanwhile has a stamp nobody looked at
+            self._done = seen
         for owner in owners:
             self._log.write(30, "shred_followed", detail=f"{owner.tenant}/{owner.region}")
 

@@ -13,7 +13,10 @@ from click.testing import CliRunner, Result
 
 from proxy.cli import keys_desk as command
 from proxy.cli.keys import keys
+from proxy.kms.local import LocalKms
+from proxy.kms.private_file import PrivateFile
 from proxy.kms.redis_settings import RedisSettings
+from proxy.kms.service import KeysError
 from proxy.kms.service_settings import KeySettings, LocalSettings, ServiceSettings, TenantKeys
 from proxy.observe.audit_verify import verify
 from proxy.ports import Owner
@@ -283,6 +286,21 @@ def test_where_a_shredding_was_not_followed_yet_new_keys_are_not_put_under_the_o
     ]
 
 
+@pytest.mark.parametrize("verb", ["rewrap", "import-kek"])
+def test_no_other_command_that_makes_keks_leaves_a_shredding_unfollowed(
+    settings: Settings, made: list[dict[str, Any]], kek: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    plain = Settings.keys.fget(settings)  # type: ignore[attr-defined]
+    monkeypatch.setattr(Settings, "keys", replace(plain, tenants={"other": TenantKeys()}))
+    kek_file = settings.state / "kek.json"
+    before = kek_file.read_bytes()
+    run("shred", "--tenant", "acme", "--yes")
+    kek_file.write_bytes(before)
+    run(verb, "--tenant", "other", *(("--kek", f"file:{kek}") if verb == "import-kek" else ()))
+    assert "follow_shred" in [it["reason"] for it in records(settings)]
+    assert {each["sealed"] for each in json.loads(kek_file.read_bytes())["keks"] if each["tenant"] == "acme"} == {""}
+
+
 # --- several machines
 
 
@@ -498,6 +516,22 @@ def test_nothing_makes_a_kek_for_who_has_yet_to_bring_it(
     run("init", exit_code=1)
     assert "import it first" in run("init", exit_code=1).stderr
     assert (settings.state / "kek.json").read_bytes() == before
+
+
+def test_a_kek_is_not_imported_beside_a_shredding(
+    brought: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, held, real = PrivateFile(brought.state / "keyring.json", 1), [], LocalKms.import_kek
+
+    def looking(kms: LocalKms, owner: Owner, kek: bytes) -> int:
+        with pytest.raises(KeysError, match="has held this lock"), file.locked("local.making.lock", 0.0):
+            pass
+        held.append(owner)
+        return real(kms, owner, kek)
+
+    monkeypatch.setattr(LocalKms, "import_kek", looking)
+    import_kek(tmp_path, secrets.token_hex(32))
+    assert held == [Owner("acme", "in")]
 
 
 def test_a_kek_that_was_shredded_is_not_taken_again(brought: Settings, tmp_path: Path) -> None:

@@ -144,6 +144,23 @@ def _fails(*_: object) -> None:
     raise KeysError("the disk is full")
 
 
+def test_nobody_makes_keys_while_it_follows(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = two
+    shred(one.file, one.services, ACME, NOW)
+    other.takes_up(one)
+    held: list[Owner] = []
+    real = LocalKms.destroy_keks
+
+    def looking(kms: LocalKms, owner: Owner, ids: set[bytes]) -> None:
+        with pytest.raises(KeysError, match="has held this lock"), other.file.making(["local"], 0.0):
+            pass
+        held.append(owner)
+        real(kms, owner, ids)
+
+    monkeypatch.setattr(LocalKms, "destroy_keks", looking)
+    assert other.follows() == [ACME] and held
+
+
 def test_a_kek_that_comes_back_from_a_backup_goes_again(two: Two) -> None:
     one, _ = two
     backup = (one.state / "kek.json").read_bytes()

@@ -296,3 +296,16 @@ def test_of_a_file_that_cannot_be_read_no_kek_is_kept(kms: LocalKms, state: Path
     assert not kms._keks and not kms.stale()
     with pytest.raises(KeysError, match="damaged"):
         kms.unwrap(DATA, wrapped)
+
+
+def test_a_brought_kek_is_of_one_owner(kms: LocalKms) -> None:
+    """Under two, shredding the one would leave what opens its backups with the other."""
+    brought, abroad = secrets.token_bytes(32), Owner("acme", "jp")
+    kms.import_kek(ACME, brought)
+    for other in (OTHER, abroad):
+        before = kms.kek_ids(other)
+        with pytest.raises(KeysError, match="that of acme/in already"):
+            kms.import_kek(other, brought)
+        assert kms.kek_ids(other) == before
+    kms.import_kek(abroad, secrets.token_bytes(32))
+    assert kms.import_kek(ACME, brought) == 3, "the same tenant's again is a version of its own"
