@@ -1,17 +1,21 @@
 """Connections to Redis that are bounded as a whole: one deadline for all that is asked, a most of bytes for an answer.
 
-The library's own time-out is for each piece of an answer: a server that drips would hold an exchange for ever. And it
-holds whatever a server sends before anybody can look at its length.
+The library's own time-out is for each piece of an answer: a server that drips would hold an exchange for ever. It is
+for each address of a name, too, and none is for looking the name up. And it holds whatever a server sends before
+anybody can look at its length.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from typing import Any
 
 import redis
+
+from proxy.kms.own_thread import in_own_thread
 
 
 class TooLargeError(Exception):
@@ -73,31 +77,60 @@ class _Socket:
         self._sock.sendall(data)
 
 
-class BoundedConnection(redis.Connection):
-    """Without TLS."""
+type _Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
+
+
+class _Reached(redis.Connection):
+    """A connection whose server is looked up and reached within the bounds."""
 
     def __init__(self, bounds: Bounds, **settings: Any) -> None:
         self._bounds = bounds
+        self._looking: Future[Sequence[_Address]] | None = None
         super().__init__(**settings)  # type: ignore[no-untyped-call]
 
     def _connect(self) -> Any:
-        return _bounded(self, super()._connect, self._bounds)
+        """A connected socket. Raises OSError."""
+        problem = OSError("the name has no address")
+        found = self._addresses()
+        for place, (family, kind, protocol, _, address) in enumerate(found):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                # Each has a part of the time, so that one that says nothing does not take it from the next.
+                sock.settimeout(self._bounds.left() / (len(found) - place))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(self._bounds.left())
+            except OSError as error:
+                sock.close()
+                problem = error
+            else:
+                return sock
+        raise problem
+
+    def _addresses(self) -> Sequence[_Address]:
+        """The resolver knows no deadline: who asked it may stop waiting, and waits for the same answer the next time,
+        so that one thread is left behind at most."""
+        if self._looking is None:
+            self._looking = in_own_thread("redis-name", _look_up, self.host, self.port)
+        if not wait((self._looking,), self._bounds.left()).done:
+            raise TimeoutError("the name is not resolved yet")
+        looked, self._looking = self._looking, None
+        return looked.result()
 
 
-class BoundedTlsConnection(redis.SSLConnection):
-    """With TLS; its handshake has the time that is left."""
+def _look_up(host: str, port: int) -> Sequence[_Address]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
-    def __init__(self, bounds: Bounds, **settings: Any) -> None:
-        self._bounds = bounds
-        super().__init__(**settings)
+
+class BoundedConnection(_Reached):
+    """Without TLS."""
 
     def _connect(self) -> Any:
-        return _bounded(self, super()._connect, self._bounds)
+        return _Socket(super()._connect(), self._bounds)
 
 
-def _bounded(connection: redis.Connection, connect: Callable[[], socket.socket], bounds: Bounds) -> _Socket:
-    connection.socket_connect_timeout = connection.socket_timeout = bounds.left()
-    try:
-        return _Socket(connect(), bounds)
-    finally:
-        connection.socket_timeout = None  # from here on the bounds say it
+class BoundedTlsConnection(redis.SSLConnection, _Reached):
+    """With TLS; its handshake has the time that is left."""
+
+    def _connect(self) -> Any:
+        return _Socket(super()._connect(), self._bounds)  # type: ignore[no-untyped-call]

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -164,6 +164,93 @@ def test_another_answer_is_no_keyring(answer: bytes) -> None:
         with pytest.raises(KeysError, match="no keyring"):
             link.read()
         link.close()
+
+
+# --- a name
+
+
+@pytest.fixture
+def silent() -> Iterator[list[tuple[str, int]]]:
+    """Addresses where nobody answers: their queues are full."""
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(4)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            for _ in range(4):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(listener.getsockname())
+        yield [listener.getsockname() for listener in listeners]
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, work: Callable[[], list[tuple[str, int]]]) -> None:
+    """Every name has the addresses that `work` gives."""
+
+    def look_up(*_: object, **__: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address) for address in work()]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_deadline_is_for_all_addresses_together(
+    silent: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    resolving(monkeypatch, lambda: silent)
+    link = RedisLink(RedisSettings("redis.example", 6379, tls=tls, timeout=_SHORT))
+    begun = time.monotonic()
+    with pytest.raises(RedisDownError):
+        link.read()
+    assert time.monotonic() - begun < 3 * _SHORT, "each could take as long"
+    link.close()
+
+
+def test_an_address_that_says_nothing_leaves_time_for_the_next(
+    server: RedisServer, silent: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolving(monkeypatch, lambda: [silent[0], ("127.0.0.1", server.settings.port)])
+    link = RedisLink(replace(server.settings, name=secrets.token_hex(4), timeout=2.0))
+    assert link.read() is None
+    link.close()
+
+
+def test_a_resolver_that_hangs_holds_nobody_and_has_one_thread(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, over = [], threading.Event()
+
+    def slowly() -> list[tuple[str, int]]:
+        asked.append(1)
+        assert over.wait(30)
+        return [("127.0.0.1", server.settings.port)]
+
+    resolving(monkeypatch, slowly)
+    link = RedisLink(replace(server.settings, name=secrets.token_hex(4), timeout=_SHORT))
+    for _ in range(3):
+        with pytest.raises(RedisDownError, match="Timeout"):
+            link.read()
+    assert len(asked) == 1
+    over.set()
+    assert link.read() is None
+    link.close()
+
+
+def test_a_name_that_nobody_knows_is_asked_for_again(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[tuple[str, int]] = []
+
+    def look_up() -> list[tuple[str, int]]:
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return found
+
+    resolving(monkeypatch, look_up)
+    link = RedisLink(replace(server.settings, name=secrets.token_hex(4)))
+    with pytest.raises(RedisDownError):
+        link.read()
+    found.append(("127.0.0.1", server.settings.port))
+    assert link.read() is None
+    link.close()
 
 
 def test_bounds() -> None:
