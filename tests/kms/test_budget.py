@@ -185,6 +185,16 @@ async def test_machines_share_the_budget_and_use_no_key_the_others_may_not_know(
     assert await keys.active(*DATA)  # its successor was made at three quarters, and is known by now
 
 
+async def test_who_has_a_spent_key_replaced_can_protect_at_once(bench: Bench) -> None:
+    keys = bench.open(KeyLimits(budget_uses=1000, budget_size=1000))
+    keys.upkeep.keep_now()
+    spent = (await keys.active(*DATA)).id
+    bench.budget.allow(spent, 1000, 1000)
+    bench.budget.take(spent, 1000, 1000)
+    assert await keys.upkeep.relieve(DATA, spent)
+    assert (await keys.active(*DATA)).id != spent
+
+
 # --- counts that somebody else puts into the file
 
 

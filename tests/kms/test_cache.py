@@ -2,12 +2,13 @@
 
 import asyncio
 import secrets
+import threading
 from dataclasses import replace
 
 import pytest
 
 from proxy.crypto.data_key import DataKey
-from proxy.kms.gate import Gate, pause
+from proxy.kms.gate import THREADS, Gate, pause
 from proxy.kms.keyring import Keyring
 from proxy.kms.limits import KeyLimits
 from proxy.kms.service import KeysError, KeyServiceDownError
@@ -209,6 +210,22 @@ async def test_the_circuit_opens_after_three_failures_and_lets_one_try_at_a_time
     bench.kms.answers.set()
     assert DataKey(await trial, entry.slot.purpose, entry.id) and not gate.down
     assert await ask() and bench.kms.unwrapped == 5
+
+
+async def test_who_waits_for_a_place_asks_nothing_when_the_service_turns_out_down(bench: Bench) -> None:
+    gate = Gate(bench.services.default, bench.clock.monotonic, lambda: 1.0)
+    asked, over = [], threading.Event()
+
+    def verb() -> None:
+        asked.append(1)
+        assert over.wait(20)
+        raise KeyServiceDownError("down")
+
+    calls = [asyncio.get_running_loop().create_task(gate.call(verb)) for _ in range(20)]
+    await asyncio.sleep(0)  # all have begun: some have a place, the others wait for one
+    over.set()
+    assert all(isinstance(each, KeyServiceDownError) for each in await asyncio.gather(*calls, return_exceptions=True))
+    assert THREADS <= len(asked) < THREADS + 3, "three failures open the circuit"
 
 
 async def test_a_shorter_age_counts_for_what_is_taken_over(bench: Bench) -> None:

@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -25,6 +25,7 @@ from proxy.kms.limits import KeyLimits
 from proxy.kms.local import LocalKms
 from proxy.kms.making import make_missing, rotate, rotate_lookup
 from proxy.kms.own_thread import in_own_thread
+from proxy.kms.private_file import PrivateFile
 from proxy.kms.rewrapping import rewrap
 from proxy.kms.selection import Selection
 from proxy.kms.service import KeyService, KeyServiceDownError, Slot
@@ -238,6 +239,30 @@ async def test_keys_of_another_service_are_made_meanwhile(bench: Bench, hanging:
     assert await asyncio.to_thread(hanging.reached.wait, 10)
     made = rotate(bench.file, bench.services, Selection(tenant="acme"), bench.clock.now(), RANDOM)
     assert [entry.wrapped.service for entry in made] == ["own"] and not waits.done()
+
+
+def test_makers_with_several_services_do_not_wait_for_each_other_for_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever order they name them: who waits for the first holds none of the others."""
+    waits, locked = threading.Event(), PrivateFile.locked
+
+    def telling(self: PrivateFile, *arguments: Any) -> AbstractContextManager[None]:
+        if threading.current_thread().name == "makes" and "a.making.lock" in arguments:
+            waits.set()
+        return locked(self, *arguments)
+
+    def make() -> None:
+        with bench.file.making(["b", "a", "b"], 10):
+            pass
+
+    monkeypatch.setattr(PrivateFile, "locked", telling)
+    with bench.file.making(["a"]):
+        other = in_own_thread("makes", make)
+        assert waits.wait(10)
+        with bench.file.making(["b"], 0):
+            assert not other.done()
+    other.result(10)
 
 
 async def test_quiet_comes_though_a_service_is_slow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from proxy.crypto.data_key import Purpose
-from proxy.kms import making
+from proxy.kms import making, transitions
 from proxy.kms.keyring_format import Entry, KeyState
 from proxy.kms.keystore import keyring_file_of
 from proxy.kms.local import LocalKms
@@ -163,6 +163,24 @@ def test_a_new_key_waits_its_time_from_when_it_is_in_the_file(
     monkeypatch.setattr(PrivateFile, "locked", late)
     (made,) = rotating(keyring_file_of(services, filled, RANDOM), services, ALL_OF_ACME, NOW, RANDOM, delay=5.0)
     assert (made.state, made.created, made.activated) == (KeyState.PENDING, int(NOW) + 620, int(NOW) + 625)
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_what_came_in_meanwhile_is_not_made_beside_it(
+    filled: Path, unlock: bytes, monkeypatch: pytest.MonkeyPatch, purpose: Purpose
+) -> None:
+    """As from another machine, while the key service wraps."""
+    services = ServiceSet(LocalKms(filled, unlock, RANDOM))
+    file, wanted = keyring_file_of(services, filled, RANDOM), Slot(ACME, "agent", purpose)
+    wrap, theirs = LocalKms.wrap, making.new_entry(services, wanted, NOW, NOW, RANDOM)
+
+    def meanwhile(self: LocalKms, *arguments: Any) -> Wrapped:
+        file.change(lambda entries: transitions.added(entries, [theirs], NOW))
+        return wrap(self, *arguments)
+
+    monkeypatch.setattr(LocalKms, "wrap", meanwhile)
+    assert making.make_missing(file, services, [wanted], NOW, RANDOM) == []
+    assert [entry.id for entry in file.read() if entry.slot == wanted] == [theirs.id]
 
 
 def test_keys_are_listed_in_order(filled: Path, unlock: bytes) -> None:
