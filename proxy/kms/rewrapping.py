@@ -12,6 +12,7 @@ from itertools import batched
 
 from proxy.crypto.data_key import DataKey
 from proxy.kms import transitions
+from proxy.kms.following import to_follow
 from proxy.kms.keyring_file import KeyringFile
 from proxy.kms.keyring_format import Document, Entry, KeyState
 from proxy.kms.selection import Selection
@@ -48,11 +49,12 @@ def rewrap(
     with another now. `resume`: no new version, only what an interrupted run left behind. `progress`: done, of how many.
     Raises KeysError, KeyMismatchError; what was done until then stays done and is whole.
     """
-    document = file.document()
+    latest = _Latest(file)
     whole = chosen == Selection()
-    slots = _concerned(document, chosen)
+    slots = _concerned(latest.document(), chosen)
     _require_said(services, slots, to_service)
-    versions = {owner: _version(file, services, owner, wrapped, resume) for owner, wrapped in slots.items()}
+    found = {owner: _version(latest, services, owner, chosen, resume) for owner in slots}
+    versions = {owner: version for owner, version in found.items() if version is not None}
     done = 0
     for _ in range(_ROUNDS):
         # Read only now: what was made meanwhile is under the version before.
@@ -88,10 +90,16 @@ def _concerned(document: Document, chosen: Selection) -> dict[Owner, list[Wrappe
     owners = chosen.owners(entry for entry in document.entries if entry.state is not KeyState.DESTROYED)
     if not owners:
         raise KeysError("no key of that tenant, region and group; see `wxgate keys list`")
-    found = {owner: [entry.wrapped for entry in document.entries if _counts(entry, owner, chosen)] for owner in owners}
+    found = {owner: _wrapped_of(document, owner, chosen) for owner in owners}
     if chosen == Selection() and document.tag_key is not None:
         found[tag_slot(document.region).owner] = [document.tag_key]
     return found
+
+
+def _wrapped_of(document: Document, owner: Owner, chosen: Selection) -> list[Wrapped]:
+    if document.tag_key is not None and owner == tag_slot(document.region).owner:
+        return [document.tag_key]
+    return [entry.wrapped for entry in document.entries if _counts(entry, owner, chosen)]
 
 
 def _counts(entry: Entry, owner: Owner, chosen: Selection) -> bool:
@@ -115,9 +123,31 @@ def _require_said(services: ServiceSet, slots: dict[Owner, list[Wrapped]], to_se
             )
 
 
-def _version(file: KeyringFile, services: ServiceSet, owner: Owner, wrapped: Iterable[Wrapped], resume: bool) -> int:
-    """While nobody makes keys: what is under the version before is in the file when this returns."""
-    with file.making([services.of(owner).name]):
+class _Latest:
+    """The keyring as it is, read again only if it changed: that is asked for each owner."""
+
+    def __init__(self, file: KeyringFile) -> None:
+        self.file = file
+        self._stamp, self._document = file.stamp(), file.document()
+
+    def document(self) -> Document:
+        """Raises KeysError, KeyMismatchError."""
+        if (stamp := self.file.stamp()) != self._stamp:
+            self._stamp, self._document = stamp, self.file.document()
+        return self._document
+
+
+def _version(latest: _Latest, services: ServiceSet, owner: Owner, chosen: Selection, resume: bool) -> int | None:
+    """While nobody makes keys: what is under the version before is in the file when this returns. None if the owner was
+    shredded meanwhile. Raises KeysError if that was on another machine and is not followed here yet: under a new KEK,
+    which nobody named, its keys would outlive it."""
+    with latest.file.making([services.of(owner).name]):
+        document = latest.document()
+        wrapped = _wrapped_of(document, owner, chosen)
+        if not wrapped:
+            return None
+        if owner in to_follow(services, document.shredded):
+            raise KeysError(f"{owner.tenant}/{owner.region} was shredded on another machine just now; try again")
         newest = services.create_kek(owner)
         return services.rotate_kek(owner) if _rotates(services, owner, wrapped, resume) else newest
 

@@ -18,8 +18,8 @@ from proxy.kms.selection import Selection
 from proxy.kms.service import Destroyed, KeysError, KeyServiceDownError
 from proxy.kms.service_set import ServiceSet
 from proxy.kms.shredding import shred
-from tests.kms.conftest import ACME, DATA, NOW, Passing
-from tests.kms.machine import Two
+from tests.kms.conftest import ACME, DATA, NOW, OTHER, Passing
+from tests.kms.machine import Machine, Two
 
 RANDOM = secrets.token_bytes
 
@@ -138,3 +138,43 @@ def test_it_has_the_makers_lock_from_the_look_to_the_end(two: Two, monkeypatch: 
     monkeypatch.setattr(LocalKms, step, looking)
     shred(one.file, one.services, ACME, NOW)
     assert held and all(held)
+
+
+# --- beside one that wraps anew
+
+
+def _meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """`act` happens when a rewrap has read the keyring and begins to wait for its turn."""
+    real = KeyringFile.making
+    to_come = [act]
+
+    def making(file: KeyringFile, *arguments: object) -> object:
+        if to_come:
+            to_come.pop()()
+        return real(file, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(KeyringFile, "making", making)
+
+
+def test_who_is_shredded_while_a_rewrap_waits_gets_no_new_kek(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = two
+    beside = Machine(one.state, one.unlock)
+    _meanwhile(monkeypatch, lambda: shred(beside.file, beside.services, ACME, NOW))
+    done = rewrap(one.file, one.services, Selection())
+    assert ACME not in done.versions and OTHER in done.versions and not one.kms.kek_ids(ACME)
+
+
+def test_nor_does_one_of_whom_another_machine_says_so(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named there before its rows are destroyed: they would go on under a KEK that nobody named."""
+    one, other = two
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalKms, "destroy_kek", _fails)
+        with pytest.raises(KeysError):
+            shred(one.file, one.services, ACME, NOW, several_machines=True)
+    backup = other.of(ACME)
+    with monkeypatch.context() as patch:
+        _meanwhile(patch, lambda: other.takes_up(one))
+        with pytest.raises(KeysError, match="shredded on another machine just now; try again"):
+            rewrap(other.file, other.services, Selection(tenant="acme"))
+    assert set(other.kms.kek_ids(ACME)) == {1}
+    assert other.follows() == [ACME] and not any(other.opens(entry) for entry in backup)
