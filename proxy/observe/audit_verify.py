@@ -275,6 +275,7 @@ class _Walk:
                 self._line(where, parse(raw[:-1]))
             else:
                 self._tail(where, raw)
+                return  # a writer may have added the rest since
 
     def _line(self, where: str, entry: Entry | None) -> None:
         if entry is None:

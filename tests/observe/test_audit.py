@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy.observe import audit_verify
 from proxy.observe.audit import ALLOWED_KEYS, MIN_MAX_BYTES, AuditChain, AuditUnwritable
 from proxy.observe.audit_verify import MAX_LINE, AuditUnreadable, ChainReport, Head, heads, verify
 
@@ -403,6 +404,22 @@ def test_verify_of_a_chain_that_is_being_written_and_rotated(directory: Path) ->
     report = intact(directory)
     assert len(report.files) > 100
     assert not any("not here" in note for note in report.notes)
+
+
+def test_a_line_that_is_finished_while_it_is_read_is_no_edit(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(directory, 3)
+    path, judge = directory / CURRENT, audit_verify._Walk._tail
+    data = path.read_bytes()
+    path.write_bytes(data[:-20])
+
+    def finish(walk: audit_verify._Walk, where: str, raw: bytes) -> None:
+        judge(walk, where, raw)
+        with path.open("ab") as file:
+            file.write(data[-20:])
+
+    monkeypatch.setattr(audit_verify._Walk, "_tail", finish)
+    assert judged(directory).finding is None
+    assert path.read_bytes() == data
 
 
 def test_every_cut_of_the_last_line_is_torn_and_mended(tmp_path: Path) -> None:

@@ -315,6 +315,10 @@ GUARDS: tuple[Guard, ...] = (
           "        failed = failed or self._wire > _FREE_WIRE + _MOST_WIRE * self._received\n",
           "",
           ("tests/attacks/test_edge.py",)),
+    Guard("a line that is finished while it is read", "proxy/observe/audit_verify.py",
+          "                return  # a writer may have added the rest since\n",
+          "",
+          ("tests/observe/test_audit.py",)),
     # --- cohorts
     Guard("one cohort at a time", "proxy/cohorts.py",
           "if not self._resting or",
