@@ -149,8 +149,8 @@ async def test_what_may_not_be_used_any_more_is_dropped_at_the_next_look(bench: 
     assert key.seal(bytes(24), b"words", b"")  # an exchange that has it goes on with it
 
 
-async def test_a_key_taken_out_of_use_while_it_is_unwrapped_is_not_given_out(bench: Bench) -> None:
-    keys = bench.open()
+async def _asked_and_destroyed(bench: Bench, keys: Keyring) -> asyncio.Task[DataKey | None]:
+    """A call for a key that was destroyed while the key service, which has yet to answer, was asked for it."""
     mine = bench.only(DATA)
     bench.kms.answers.clear()
     asked = asyncio.get_running_loop().create_task(keys.by_id(ACME, mine.id))
@@ -158,6 +158,12 @@ async def test_a_key_taken_out_of_use_while_it_is_unwrapped_is_not_given_out(ben
         await asyncio.sleep(0.001)
     bench.change(lambda entries: transitions.destroyed(entries, [mine.id], NOW))
     await keys.tick()
+    return asked
+
+
+async def test_a_key_taken_out_of_use_while_it_is_unwrapped_is_not_given_out(bench: Bench) -> None:
+    keys = bench.open()
+    asked = await _asked_and_destroyed(bench, keys)
     bench.kms.answers.set()
     with pytest.raises(Refusal, match="key_unavailable"):
         await asked
@@ -377,13 +383,7 @@ async def test_a_key_taken_out_of_use_leaves_memory_without_the_collector(
 
 async def test_a_call_for_a_key_that_was_taken_out_of_use_is_still_a_thread_at_work(bench: Bench) -> None:
     keys = bench.open()
-    mine = bench.only(DATA)
-    bench.kms.answers.clear()
-    asked = asyncio.get_running_loop().create_task(keys.by_id(ACME, mine.id))
-    while not bench.kms.unwrapped:
-        await asyncio.sleep(0.001)
-    bench.change(lambda entries: transitions.destroyed(entries, [mine.id], NOW))
-    await keys.tick()
+    asked = await _asked_and_destroyed(bench, keys)
     quiet = asyncio.get_running_loop().create_task(keys.quiet())
     await asyncio.wait([quiet], timeout=0.1)
     assert not quiet.done()
@@ -395,14 +395,8 @@ async def test_a_call_for_a_key_that_was_taken_out_of_use_is_still_a_thread_at_w
 
 async def test_a_key_unwrapped_after_it_was_taken_out_of_use_is_not_kept(bench: Bench) -> None:
     keys = bench.open()
-    mine = bench.only(DATA)
-    held = keys._holdings.by_id[ACME, mine.id]
-    bench.kms.answers.clear()
-    asked = asyncio.get_running_loop().create_task(keys.by_id(ACME, mine.id))
-    while not bench.kms.unwrapped:
-        await asyncio.sleep(0.001)
-    bench.change(lambda entries: transitions.destroyed(entries, [mine.id], NOW))
-    await keys.tick()
+    held = keys._holdings.by_id[ACME, bench.only(DATA).id]
+    asked = await _asked_and_destroyed(bench, keys)
     bench.kms.answers.set()
     with pytest.raises(Refusal, match="key_unavailable"):
         await asked
