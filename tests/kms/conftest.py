@@ -21,6 +21,7 @@ from proxy.kms.service_set import ServiceSet
 from proxy.ports import Owner
 from tests.kms.machine import NOW, Machine, Two
 from tests.support.embedded import init_keys
+from tests.support.redis_server import RedisServer
 
 ACME = Owner("acme", "in")
 OTHER = Owner("other", "au")
@@ -85,6 +86,13 @@ class Counting(Passing):
         if self.error is not None:
             raise self.error
         return self._kms.wrap(slot, dek, key_id)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
 
 
 @pytest.fixture

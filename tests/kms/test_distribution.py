@@ -25,13 +25,6 @@ LIMITS = KeyLimits(machines=2)
 DELAY = LIMITS.activate_after
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.stop()
-
-
 class Machine:
     """A gateway's keyring with its own state directory, on the same KEKs and clock as the others."""
 

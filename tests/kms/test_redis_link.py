@@ -20,13 +20,6 @@ from tests.support.redis_server import RedisServer
 _SHORT = 0.5
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def link(server: RedisServer) -> Iterator[RedisLink]:
     link = RedisLink(replace(server.settings, name=secrets.token_hex(4)))
