@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from proxy.message import HeaderList
 from proxy.policy.carry_out import Carried
+from proxy.record import record
 from proxy.refusal import Refusal
 from proxy.wechat import reply as wechat_reply
 
@@ -122,7 +123,7 @@ def clear_echo(echo: bytes) -> ClearedReply:
     return ClearedReply(_SEAL, 200, _MEDIA[""], echo)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredReply:
     """A cleared reply as it is remembered for WeChat's repeated deliveries, in memory only."""
 

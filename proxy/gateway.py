@@ -21,6 +21,7 @@ from proxy.journey import Answered, Arrived, Known, Opened, Planned, Protected
 from proxy.policy.carry_out import Carried, Keyset
 from proxy.policy.compiled import Policy
 from proxy.ports import Audit, Claim, Clock, Deliveries, Delivery, Entropy, Keys, Log, Measures, Owner, Upstream
+from proxy.record import record
 from proxy.refusal import Audience, Level, Refusal, Wechat, plain
 from proxy.route import Route, RouteKind, RouteTable
 from proxy.wechat.reply import SUCCESS
@@ -29,7 +30,7 @@ _HOLD_MARGIN = 1.0  # seconds a claim is held beyond the exchange's deadline: it
 _PENDING_POLL = 0.02  # seconds; a repeat that comes while the first is under way is rare
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refused:
     """What the HTTP layer writes instead of a reply: rendered from the answer table for this audience."""
 

@@ -12,7 +12,7 @@ world in between; time, randomness and keys are arguments.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import replace
 
 from proxy import caller as callers
 from proxy import cleared
@@ -28,20 +28,23 @@ from proxy.policy.explain import Occasion
 from proxy.policy.plan import Plan, make_plan, read_call
 from proxy.policy.rules import Direction, Phase, RuleSet
 from proxy.policy.shadow import Difference, compare
+from proxy.record import record
 from proxy.refusal import Refusal
 from proxy.route import Route, RouteKind, RouteTable
 from proxy.wechat import delivery, push, reply
 from proxy.wechat.account import Account
 
 
-class Arrived(NamedTuple):
+@record
+class Arrived:
     """A complete, well-formed request on a connection."""
 
     request: Request
     peer: Peer
 
 
-class Routed(NamedTuple):
+@record
+class Routed:
     """`following`: a policy that is tried beside `policy`, which alone decides."""
 
     arrived: Arrived
@@ -55,7 +58,8 @@ def find_route(arrived: Arrived, table: RouteTable) -> Routed:
     return Routed(arrived, route, table.policy_of(route), table.next_policy_of(route))
 
 
-class Known(NamedTuple):
+@record
+class Known:
     """Who speaks is known; for WeChat the signature is still to be verified."""
 
     routed: Routed
@@ -72,7 +76,8 @@ def admit(routed: Routed) -> Known:
 # --- inbound: WeChat speaks
 
 
-class Genuine(NamedTuple):
+@record
+class Genuine:
     """A push whose signature and age are right. `encrypt`: the text of its envelope, None for a plain push."""
 
     known: Known
@@ -99,7 +104,8 @@ def _account(known: Known) -> Account:
     return account
 
 
-class Opened(NamedTuple):
+@record
+class Opened:
     """A push out of its envelope, parsed. The three keys name the delivery to `ports.Deliveries`."""
 
     genuine: Genuine
@@ -121,7 +127,8 @@ def open_push(genuine: Genuine) -> Opened:
     )
 
 
-class Planned(NamedTuple):
+@record
+class Planned:
     """Every leaf is decided; `plan` names the keys that are needed. `status`: of the answer, if it is one."""
 
     known: Known
@@ -155,7 +162,8 @@ def _planned(
 # --- outbound and agent: the CRM or a person speaks
 
 
-class Parsed(NamedTuple):
+@record
+class Parsed:
     """An API call the policy knows, with its body read."""
 
     known: Known
@@ -197,7 +205,8 @@ def differences(planned: Planned, following: Policy) -> tuple[Difference, ...]:
 # --- both: carry out, clear, and the way back
 
 
-class Protected(NamedTuple):
+@record
+class Protected:
     """Carried out: these bytes may leave."""
 
     planned: Planned
@@ -228,7 +237,8 @@ def clear(protected: Protected, delivery_id: str) -> ClearedRequest:
     )
 
 
-class Answered(NamedTuple):
+@record
+class Answered:
     """The upstream's answer to a cleared request."""
 
     known: Known
@@ -277,7 +287,7 @@ def plan_answer(answered: Answered, parsed: Parsed) -> Planned:
         check_status(answered)
         raise Refusal("internal")
     planned = _planned(answered.known, rules, read_reply(answered.response), "")
-    return planned._replace(status=answered.response.status)
+    return replace(planned, status=answered.response.status)
 
 
 def seal(protected: Protected, opened: Opened, entropy: Callable[[int], bytes], now: int) -> ClearedReply:

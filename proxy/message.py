@@ -6,7 +6,8 @@ A `Request` or `Response` is complete: framing has been undone, the body is all 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from proxy.record import record
 
 HeaderList = tuple[tuple[bytes, bytes], ...]
 
@@ -28,7 +29,8 @@ class Peer:
     """DNS and URI names of the verified client certificate; empty when none was asked for or shown."""
 
 
-class Request(NamedTuple):
+@record
+class Request:
     """A complete HTTP request in origin form (RFC 9112 section 3.2.1)."""
 
     method: str
@@ -57,7 +59,8 @@ class Request(NamedTuple):
         return f"Request({self.method} {self.path})"  # query, headers and body hold what nobody may log
 
 
-class Response(NamedTuple):
+@record
+class Response:
     """A complete HTTP response of an upstream."""
 
     status: int

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from proxy.cleared import ClearedRequest, StoredReply
 from proxy.crypto.data_key import DataKey, Purpose
 from proxy.message import Response
+from proxy.record import record
 
 
 class Clock(Protocol):
@@ -59,7 +60,8 @@ class Claim(enum.Enum):
     PENDING = "pending"
 
 
-class Delivery(NamedTuple):
+@record
+class Delivery:
     """The three names of a delivery, 16 bytes each; see wechat.delivery."""
 
     triple: bytes

@@ -51,7 +51,7 @@ def keyed_hash(key: DataKey, text: str, scope: Scope, spelling: Spelling = "hex"
 
 def _input(prefix: str, scope: Scope, text: str) -> bytes:
     """The four items carry their lengths, so what follows them is the value and nothing else."""
-    aad = scope._replace(binds=()).aad(prefix)
+    aad = Scope(scope.tenant, scope.region, scope.datum).aad(prefix)
     try:
         return aad + text.encode()
     except UnicodeEncodeError:

@@ -14,7 +14,6 @@ import base64
 import binascii
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
@@ -22,6 +21,7 @@ from proxy.crypto import base32
 from proxy.crypto.associated_data import items
 from proxy.crypto.data_key import BROUGHT_KEY_ID_SIZE, KEY_ID_SIZE, DataKey
 from proxy.crypto.xaes import NONCE_SIZE, TAG_SIZE
+from proxy.record import record
 
 PREFIX_SIZE = 4
 # By the size of the key id.
@@ -44,7 +44,8 @@ class TokenError(Exception):
     """The text is no token, or does not open. Says no more: a reason would be an oracle."""
 
 
-class Scope(NamedTuple):
+@record
+class Scope:
     """What a token is bound to besides its key: tenant, region, datum name (`as`) and bound values, in order."""
 
     tenant: str
@@ -69,7 +70,8 @@ def _fixed_aad(*texts: str) -> bytes:
     return items(texts)
 
 
-class Parsed(NamedTuple):
+@record
+class Parsed:
     """A token taken apart, not yet opened."""
 
     prefix: str

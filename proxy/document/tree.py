@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from proxy.record import record
 from proxy.refusal import Refusal
 
 
@@ -60,7 +60,8 @@ class Leaf:
     extra: int = 0
 
 
-class Value(NamedTuple):
+@record
+class Value:
     """What a leaf becomes: a text and the type it is written as; or, in its place, several `members` (name, text)."""
 
     text: str
@@ -85,7 +86,7 @@ def _no_members(_members: Members) -> str:
     raise Refusal("value_refused")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Document:
     """A parsed body. `source` is its text; `write` spells a value the way the format wants it at a leaf, `members`
     spells several named ones in the place of one;

@@ -7,9 +7,9 @@ control characters, repeated or missing Host, framing by anything but one Conten
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from proxy.message import HeaderList
+from proxy.record import record
 from proxy.refusal import Refusal
 
 MAX_HEAD = 16 * 1024  # nginx: 4 buffers of 8 KiB, Apache: 8 KiB a line; a push of WeChat has some 600 bytes
@@ -24,7 +24,8 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}):([\x20-\x7e\x80-\xff\
 _HOST = re.compile(rb"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
-class Head(NamedTuple):
+@record
+class Head:
     """An accepted request head. `length`: of the body in bytes, None if it is chunked."""
 
     method: str

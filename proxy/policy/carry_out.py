@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from proxy.crypto import field_token, format_preserving
 from proxy.crypto.blind_index import blind_index, keyed_hash
@@ -24,6 +24,7 @@ from proxy.policy.plan import Plan, Step, Treatment
 from proxy.policy.rules import FORM_OF, Action, DataClass, OnError
 from proxy.policy.selector import part_of
 from proxy.policy.transform import Form, Forms
+from proxy.record import record
 from proxy.refusal import Refusal
 
 _KIND_LETTER = {Kind.STRING: "s", Kind.NUMBER: "n", Kind.LITERAL: "l"}
@@ -36,7 +37,7 @@ Source = Leaf | Value
 """What a form is made of: a leaf as it came, or what its token says."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Keyset:
     """The keys a plan asked for. `opening` may lack ids nobody has. `replaced`: lookup keys whose values are written
     beside those of their successors, by class group."""
@@ -46,7 +47,7 @@ class Keyset:
     replaced: Mapping[str, DataKey] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Carried:
     """A message after its plan was carried out: what may leave, and how much was done to it. `path`: empty if the plan
     had none.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from proxy.record import record
 
 
-class Situation(NamedTuple):
+@record
+class Situation:
     """What a route and its caller say of a message. `content_type`: of a call's request, in lower case, without
     parameters. Empty for what is not known."""
 

@@ -128,7 +128,7 @@ def protect_first(plan: Plan, keys: Keyset, entropy: Entropy) -> Carried:
         wanted = step.code == "clear_value_refused"
         if step.treatment is Treatment.LOOKED_INTO:
             return step
-        return step._replace(treatment=Treatment.ENCRYPTED if wanted else Treatment.ALLOWED, code="")
+        return replace(step, treatment=Treatment.ENCRYPTED if wanted else Treatment.ALLOWED, code="")
 
     return carry_out(_with(plan, protected), keys, _TENANT, _REGION, entropy)
 
@@ -203,7 +203,7 @@ def _code_of(plan: Plan, index: int, keys: Keyset, entropy: Entropy) -> str:
         return ""
 
     def alone_or_left(step: Step) -> Step:
-        return step if step is only or step.treatment in stays else step._replace(treatment=Treatment.ALLOWED)
+        return step if step is only or step.treatment in stays else replace(step, treatment=Treatment.ALLOWED)
 
     alone = _with(plan, alone_or_left)
     try:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import field, replace
 
 from proxy.crypto import field_token
 from proxy.crypto.data_key import Purpose
@@ -20,6 +19,7 @@ from proxy.policy.compiled import Policy
 from proxy.policy.insight import Insight
 from proxy.policy.rules import UNCLASSIFIED, Action, Reveal, Rule, RuleSet
 from proxy.policy.selector import part_of
+from proxy.record import record
 from proxy.refusal import Refusal
 from proxy.source.problem import Place
 
@@ -57,7 +57,8 @@ _BY_ACTION = {
 _SEALING = frozenset({Treatment.ENCRYPTED, Treatment.HASHED, Treatment.INDEXED, Treatment.FORMAT_PRESERVED})
 
 
-class Step(NamedTuple):
+@record
+class Step:
     """One leaf and its treatment. `token`: the value taken apart, where a token may stand and one does.
     `code`: of the refusal, for a leaf that is refused."""
 
@@ -72,7 +73,7 @@ class Step(NamedTuple):
         return self.rule.data_class is not UNCLASSIFIED
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """Steps for the leaves of all parts of a message, in the order of documents and leaves: one each.
 

@@ -6,12 +6,12 @@ Source: developers.weixin.qq.com, message push and URL verification (protocol 1.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from proxy.document.json_body import read_json
 from proxy.document.query import read_values
 from proxy.document.tree import Document
 from proxy.document.xml_body import read_xml
+from proxy.record import record
 from proxy.refusal import Refusal
 from proxy.wechat import signature
 from proxy.wechat.account import Account, Mode
@@ -21,7 +21,8 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _ECHO = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
-class Proof(NamedTuple):
+@record
+class Proof:
     """The signed parameters of one delivery. `signature` is the one that counts in this form of push."""
 
     timestamp: str
@@ -30,7 +31,8 @@ class Proof(NamedTuple):
     encrypted: bool
 
 
-class Opened(NamedTuple):
+@record
+class Opened:
     """A proven push: its document and, for an encrypted one, the key that opened it (the reply is sealed with it)."""
 
     document: Document

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_everything_but_binds_changes_the_index() -> None:
 
 @pytest.mark.parametrize("function", [blind_index, keyed_hash])
 def test_binds_are_no_part(function: Callable[[DataKey, str, Scope], str]) -> None:
-    assert function(KEY, VALUE, SCOPE._replace(binds=("one", "two"))) == function(KEY, VALUE, SCOPE)
+    assert function(KEY, VALUE, replace(SCOPE, binds=("one", "two"))) == function(KEY, VALUE, SCOPE)
 
 
 @settings(deadline=None, max_examples=60)

@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_as_specified() -> None:
 
 
 def test_binds_are_part_of_the_tweak() -> None:
-    bound = encrypt(KEY, VALUE, SCOPE._replace(binds=("oABC",)), DIGITS)
+    bound = encrypt(KEY, VALUE, replace(SCOPE, binds=("oABC",)), DIGITS)
     assert bound == KEY.ff1_encrypt(DIGITS, VALUE, TWEAK + b"\0\4oABC")
 
 

@@ -1,5 +1,7 @@
 """A policy with a class for every form, and what proxy.crypto makes of the same values."""
 
+from dataclasses import replace
+
 from proxy.crypto import format_preserving
 from proxy.crypto.blind_index import Spelling, blind_index, keyed_hash
 from proxy.crypto.data_key import Purpose
@@ -70,7 +72,7 @@ def opened(it: House, token: str, datum: str, *binds: str) -> tuple[str, str]:
 
 
 def sealed(it: House, text: str, datum: str, *binds: str, kind: str = "s", tenant: str = TENANT) -> str:
-    where = scope(datum, *binds)._replace(tenant=tenant)
+    where = replace(scope(datum, *binds), tenant=tenant)
     return seal(it.keys.sealing["default", Purpose.DATA], kind, text, where, it.entropy(24))
 
 

@@ -5,6 +5,8 @@ Over a socket one of them would hide that the other had gone; here each is asked
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from proxy.edge import http_layer
@@ -63,7 +65,7 @@ def test_the_second_reader_refuses_what_the_first_misunderstood(
     path = "/elsewhere" if mistake == "another path" else PUSH_PATH
 
     def mistaken(raw: bytes) -> Head:
-        return read_head(raw)._replace(**MISTAKES[mistake])
+        return replace(read_head(raw), **MISTAKES[mistake])
 
     monkeypatch.setattr(http_layer, "read_head", mistaken)
     sent = house.sent
