@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 
 from proxy import cleared, journey
@@ -84,11 +84,11 @@ class Gateway:
         self.table = table
         self._world = dataclasses.replace(self._world, keys=keys, upstream=upstream)
 
-    async def handle(self, arrived: Arrived) -> ClearedReply | Refused:
+    def handle(self, arrived: Arrived) -> Coroutine[None, None, ClearedReply | Refused]:
         """The answer to one request. Raises nothing but CancelledError, and then nothing may be written."""
         # By a copy: what `replace` puts in is for later exchanges, or bytes that an old policy cleared for one upstream
         # could go to another that took over its name.
-        return await Gateway(self.table, self._world, self._cohorts, self._alarms)._handle(arrived)
+        return Gateway(self.table, self._world, self._cohorts, self._alarms)._handle(arrived)
 
     async def _handle(self, arrived: Arrived) -> ClearedReply | Refused:
         trace = _Trace(self._world.clock.monotonic())

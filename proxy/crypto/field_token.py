@@ -61,7 +61,8 @@ class Scope:
 
         ValueError if an item has 65 536 bytes or more.
         """
-        return _fixed_aad(prefix, self.tenant, self.region, self.datum) + items(self.binds)
+        fixed = _fixed_aad(prefix, self.tenant, self.region, self.datum)
+        return fixed + items(self.binds) if self.binds else fixed
 
 
 @lru_cache(1024)

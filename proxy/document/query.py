@@ -50,15 +50,18 @@ def read_values(query: str) -> dict[str, str]:
         raise Refusal("document_malformed")
     values: dict[str, str] = {}
     parts = query.split("&") if query else []
-    decoded = _decoded if "%" in query or "+" in query else str
+    escaped = "%" in query or "+" in query
     if len(parts) > MAX_LEAVES:
         raise Refusal("document_too_large")
     for part in parts:
-        name_text, _, value_text = part.partition("=")
-        name = decoded(name_text)
-        if not name or name in values or "=" in value_text:
+        name, _, value = part.partition("=")
+        if "=" in value:
             raise Refusal("document_malformed")
-        values[name] = decoded(value_text)
+        if escaped:
+            name, value = _decoded(name), _decoded(value)
+        if not name or name in values:
+            raise Refusal("document_malformed")
+        values[name] = value
     return values
 
 

@@ -21,7 +21,7 @@ from mitmproxy.proxy.layers import tls as engine_tls
 from proxy.cohorts import Inlet
 from proxy.edge.client_hello import ClientHelloGate, NotAClientHelloError
 from proxy.edge.http_guard import Head
-from proxy.edge.http_layer import DeadlinePassed, Desk, ExchangeHook, HttpLayer
+from proxy.edge.http_layer import DeadlinePassed, Desk, Exchange, ExchangeCompleted, HttpLayer
 from proxy.edge.proxy_protocol import ProxyHeaderError, caller_address, read_proxy_header
 from proxy.edge.tls_layer import GatewayTlsLayer
 from proxy.journey import Arrived
@@ -175,7 +175,7 @@ class EdgeConnection(asyncio.Protocol):
     def _obey(self, command: commands.Command) -> None:
         if isinstance(command, commands.SendData):
             self._transport.write(command.data)
-        elif isinstance(command, ExchangeHook):
+        elif isinstance(command, Exchange):
             self._transport.pause_reading()
             self._exchange = asyncio.Task(self._answer(command), loop=self._listener.loop, eager_start=True)
         elif isinstance(command, commands.CloseConnection):
@@ -207,16 +207,16 @@ class EdgeConnection(asyncio.Protocol):
     def _body_limit(self, head: Head) -> int:
         return self._listener.body_limit(head, self._peer)
 
-    async def _answer(self, hook: ExchangeHook) -> None:
+    async def _answer(self, exchange: Exchange) -> None:
         """Awaits the gateway. A cancelled exchange or one that raised leaves no answer: the connection is cut."""
         try:
             if not self._writable.is_set():
                 await self._writable.wait()
-            hook.answer = await self._listener.gateway.handle(Arrived(hook.request, self._peer))
+            exchange.answer = await self._listener.gateway.handle(Arrived(exchange.request, self._peer))
             self._exchange = None
             if not self._transport.is_closing():
                 self._transport.resume_reading()
-                self._drive(events.HookCompleted(hook))
+                self._drive(ExchangeCompleted(exchange))
         except BaseException as error:  # cut first: whatever tells of it may fail too
             self._transport.abort()
             if isinstance(error, asyncio.CancelledError | SystemExit | KeyboardInterrupt):
@@ -250,7 +250,7 @@ class EdgeConnection(asyncio.Protocol):
         """Begins a phase: an absolute deadline that no byte puts off. The exchange has its own, in the gateway."""
         if phase != self._phase or not self.expires:
             self._phase = phase
-            self.expires = self._listener.loop.time() + self._listener.settings.limits.seconds(phase)
+            self.expires = self._listener.loop.time() + self._listener.settings.limits.seconds[phase]
 
     def late(self) -> None:
         """The phase's deadline passed (called by the listener's sweep)."""

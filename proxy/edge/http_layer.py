@@ -1,5 +1,5 @@
 """HTTP/1.1 as a mitmproxy layer of our own. It cannot forward: it hands complete requests to whoever answers
-`ExchangeHook` and writes the answer, which is a ClearedReply or a Refusal from the static table and nothing else.
+`Exchange` and writes the answer, which is a ClearedReply or a Refusal from the static table and nothing else.
 
 Two readers look at every request, our strict guard and llhttp (httptools); where they differ, it is refused.
 """
@@ -31,12 +31,22 @@ _ALWAYS = (
 )
 
 
-@dataclass
-class ExchangeHook(commands.StartHook):  # type: ignore[no-untyped-call]
-    """A complete request. The connection answers it by setting `answer` before it completes the hook."""
+class Exchange(commands.Command):
+    """A complete request. The connection answers it by setting `answer` before it completes the command."""
 
-    request: Request
-    answer: ClearedReply | Refused | None = None
+    blocking = True
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.answer: ClearedReply | Refused | None = None
+
+
+@dataclass(repr=False)
+class ExchangeCompleted(events.CommandCompleted):  # type: ignore[no-untyped-call]
+    """`command.answer` is set."""
+
+    command: Exchange
+    reply: None = None
 
 
 @dataclass
@@ -178,13 +188,13 @@ class HttpLayer(layer.Layer):
             raise Refusal("internal")
         self._agree(head, self._body.framed, body)
         self._desk.phase("exchange")
-        hook = ExchangeHook(Request(head.method, head.path, head.query, head.headers, body, head.host))
-        yield hook
+        exchange = Exchange(Request(head.method, head.path, head.query, head.headers, body, head.host))
+        yield exchange
         self._head = self._body = None
-        if hook.answer is None:
+        if exchange.answer is None:
             raise Refusal("not_cleared")
-        keep_alive = head.keep_alive and not self._desk.draining() and not _is_unproved(hook.answer)
-        yield from self._answer(hook.answer, keep_alive)
+        keep_alive = head.keep_alive and not self._desk.draining() and not _is_unproved(exchange.answer)
+        yield from self._answer(exchange.answer, keep_alive)
 
     def _refuse(self, refused: Refused) -> layer.CommandGenerator[None]:
         yield from self._answer(refused, keep_alive=False)

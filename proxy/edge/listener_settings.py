@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 
@@ -30,7 +31,7 @@ class TlsSettings:
     client_required: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limits:
     """Connections per worker and per address; seconds for each phase of a connection, all absolute.
 
@@ -46,8 +47,11 @@ class Limits:
     idle: float = 75.0
     lingering: float = 2.0
 
-    def seconds(self, phase: str) -> float:
-        return float(getattr(self, phase))
+    @cached_property
+    def seconds(self) -> dict[str, float]:
+        """By phase."""
+        phases = ("handshake", "head", "body", "exchange", "idle", "lingering")
+        return {phase: float(getattr(self, phase)) for phase in phases}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from mitmproxy.proxy.layers.tls import ClientTLSLayer, TLSLayer
 from OpenSSL import SSL
 
 from proxy.edge.tls import unknown_name
+from proxy.edge.tls_records import RecordCounter
 
 _UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # RFC 8446 section 6: fatal alert 112
 _PIECE = 65535  # bytes read from OpenSSL at once
@@ -29,11 +30,26 @@ class GatewayTlsLayer(ClientTLSLayer):
         super().__init__(context)
         self.child_layer = child
         self._started = False
+        self._stream = RecordCounter()
         self._records = 0
         self._received = 0
         self._wire = 0
 
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        # The engine's own way, for tunnels of every kind, takes a dozen calls to find out what is known here: there is
+        # one connection, its handshake is over, and nothing is paused.
+        if self.tunnel_state is tunnel.TunnelState.OPEN:
+            if type(event) is events.DataReceived:
+                return self.receive_data(event.data)
+            if type(event) is not events.ConnectionClosed:
+                return self.event_to_child(event)
+        return super().handle_event(event)
+
+    def _handle_command(self, command: commands.Command) -> layer.CommandGenerator[None]:
+        return self.send_data(command.data) if type(command) is commands.SendData else super()._handle_command(command)
+
     def receive_handshake_data(self, data: bytes) -> layer.CommandGenerator[tuple[bool, str | None]]:
+        self._stream.is_one_record(data)
         if not self._started:
             self._started = True
             yield from self.start_tls()
@@ -67,6 +83,7 @@ class GatewayTlsLayer(ClientTLSLayer):
         if data:
             self.tls.bio_write(data)
             self._wire += len(data)
+        is_one_record = self._stream.is_one_record(data)
         pieces: list[bytes] = []
         closed = failed = False
         while True:
@@ -83,6 +100,8 @@ class GatewayTlsLayer(ClientTLSLayer):
             pieces.append(piece)
             if self._is_flood(len(piece)):
                 failed = True
+                break
+            if is_one_record:  # asking OpenSSL for more costs as much as taking what there is
                 break
         failed = failed or self._wire > _FREE_WIRE + _MOST_WIRE * self._received
         if closed or failed or not pieces:  # else what OpenSSL says besides, if anything, leaves before the next answer

@@ -85,7 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _events(self) -> int:
         """What the socket is ready for. While the loop holds bytes back the socket is full, so not for output."""
-        return sum(events for _, events in self._poll.poll(0))
+        return sum([events for _, events in self._poll.poll(0)])
 
     @property
     def ended(self) -> bool:

@@ -42,7 +42,7 @@ class ConnectionPool:
         self._context = context
         self._alarms = Alarms()
         self._slots = asyncio.Semaphore(settings.max_connections)
-        self._taken = 0
+        self._taken = self._queued = 0
         self._open: set[UpstreamConnection] = set()
         self._idle: list[UpstreamConnection] = []
         self._created = 0
@@ -96,15 +96,22 @@ class ConnectionPool:
     # slots
 
     async def _enter(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
-        if self._slots.locked():
+        if self._is_full():
+            self._queued += 1
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._slots.acquire()
             except TimeoutError:
                 raise Refusal("upstream_busy") from None
+            finally:
+                self._queued -= 1
         else:
             await self._slots.acquire()
         self._taken += 1
+
+    def _is_full(self) -> bool:
+        """Whether a slot must be waited for; as the semaphore says it, which goes through all who wait each time."""
+        return self._queued > 0 or self._taken >= self._settings.max_connections
 
     def _leave(self) -> None:
         self._taken -= 1
@@ -187,7 +194,7 @@ class ConnectionPool:
 
     async def _fill(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._taken + len(self._idle) < self._settings.warm and not self._slots.locked():
+        while self._taken + len(self._idle) < self._settings.warm and not self._is_full():
             deadline = loop.time() + self._settings.connect_timeout
             await self._enter(loop, deadline)
             try:

@@ -1,7 +1,7 @@
 """Reads one HTTP/1.1 response (RFC 9112) strictly and within bounds, out of bytes. No socket, no clock.
 
-httptools (llhttp) splits the head into fields and undoes chunks. What it lets pass is settled before or around it: the
-head must match one strict grammar, framing must be unambiguous, and what follows the response is seen.
+The head must match one strict grammar, by which its fields are taken apart; framing must be unambiguous, and what
+follows the response is seen. httptools (llhttp) undoes chunks; what it lets pass is settled around it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ HEAD: Final = re.compile(
     rb"(?:" + TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n"
 )
 """A whole response head: no obs-fold, no CR, NUL or other control in a value, no space before a colon."""
+_FIELD: Final = re.compile(rb"(" + TOKEN + rb"++):([\t\x20-\x7e\x80-\xff]*+)\r\n")
+"""One of its fields: in what matched HEAD they follow each other without a gap, from the end of the first line on."""
 _START = b"HTTP/1."
 _IMPOSSIBLE = re.compile(rb"\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[^\r]\n")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
@@ -42,19 +44,18 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_body", "_chunked", "_complete", "_fields", "_head", "_headers", "_interim", "_length", "_max_body", "_method",
-        "_parser", "_pending", "_size", "_status", "_tail", "_wire", "excess", "keep_alive",
+        "_body", "_chunked", "_complete", "_head", "_headers", "_interim", "_length", "_max_body", "_method", "_parser",
+        "_pending", "_size", "_status", "_tail", "_wire", "excess", "keep_alive",
     )  # fmt: skip
 
     def __init__(self, method: str, max_body: int) -> None:
         self._method = method
         self._max_body = max_body
-        self._parser: Any = httptools.HttpResponseParser(self)
+        self._parser: Any = None  # there is one for chunks only
         self._pending = b""
         self._interim = 0
         self._head = False
         self._status = 0
-        self._fields: list[tuple[bytes, bytes]] = []
         self._headers: HeaderList = ()
         self._body: list[bytes] = []
         self._size = 0
@@ -122,16 +123,19 @@ class ResponseReader:
         return False
 
     def _read_head(self, head: bytes) -> None:
-        self._parse(head)
-        self._head = True
-        headers = self._headers = tuple(self._fields)
+        fields = _FIELD.findall(head, head.index(b"\n") + 1)
+        headers = self._headers = tuple([(name.lower(), value.strip(b" \t")) for name, value in fields])
         coding = header_values(headers, b"content-encoding")
-        if any(value.lower() != b"identity" for value in coding):
+        if {value.lower() for value in coding} - {b"identity"}:
             raise ResponseError
         http_1_1 = head[7:8] == b"1"
         options = b",".join(header_values(headers, b"connection")).lower().split(b",")
         self.keep_alive = http_1_1 and b"close" not in [option.strip(b" \t") for option in options]
         self._frame(headers, http_1_1)
+        if self._chunked:
+            self._parser = httptools.HttpResponseParser(self)
+            self._parse(head)
+        self._head = True
 
     def _frame(self, headers: HeaderList, http_1_1: bool) -> None:
         """Where the body ends, RFC 9112 section 6.3; a body that ends with the connection is refused."""
@@ -189,10 +193,9 @@ class ResponseReader:
         if self._complete:
             raise ResponseError
 
-    def on_header(self, name: bytes, value: bytes) -> None:
+    def on_header(self, _name: bytes, _value: bytes) -> None:
         if self._head:
             raise ResponseError  # a trailer
-        self._fields.append((name.lower(), value.strip(b" \t")))
 
     def on_body(self, data: bytes) -> None:
         self._take(data)

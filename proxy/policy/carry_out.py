@@ -133,25 +133,25 @@ class _Bench:
 
     def carry(self, step: Step) -> Value | None:
         """What the leaf becomes; None if it stays as it is."""
-        treatment = step.treatment
-        value, word = (None, treatment.value) if treatment is Treatment.ALLOWED else self.carried(step)
+        word = step.treatment.word
+        try:
+            value = _DO[step.treatment](self, step)
+        except Refusal as refusal:
+            if refusal.code != "value_refused" or step.rule.on_error is OnError.REFUSE:
+                raise
+            value = DROP if step.rule.on_error is OnError.DROP else Value(redaction_of(step))
+            word = f"could not be {word}"
         self.count(word)
         self.done += 1
         return value
 
-    def carried(self, step: Step) -> tuple[Value | None, str]:
-        """What the leaf becomes, and the word it is counted under."""
-        word = step.treatment.value
-        try:
-            return _DO[step.treatment](self, step), word
-        except Refusal as refusal:
-            if refusal.code != "value_refused" or step.rule.on_error is OnError.REFUSE:
-                raise
-            instead = DROP if step.rule.on_error is OnError.DROP else Value(redaction_of(step))
-            return instead, f"could not be {word}"
+    def allow(self, leaves: int) -> None:
+        """That many leaves stay as they are."""
+        self.count(Treatment.ALLOWED.word, leaves)
+        self.done += leaves
 
-    def count(self, word: str) -> None:
-        self.counts[word] = self.counts.get(word, 0) + 1
+    def count(self, word: str, times: int = 1) -> None:
+        self.counts[word] = self.counts.get(word, 0) + times
 
     def drop(self, _step: Step) -> Value:
         return DROP
@@ -358,20 +358,21 @@ def _document(bench: _Bench, document: Document, steps: tuple[Step, ...]) -> tup
         return document.raw, ()
     bench.begin(steps)
     changes: dict[int, Value] = {}
-    values: list[str | None] = []
-    for index, step in enumerate(steps):
-        value = bench.carry(step)
+    values: list[str | None] = [step.leaf.text for step in steps]
+    changing = [index for index, step in enumerate(steps) if step.treatment is not Treatment.ALLOWED]
+    if len(changing) < len(steps):
+        bench.allow(len(steps) - len(changing))
+    for index in changing:
+        value = bench.carry(steps[index])
         if value is not None:
             changes[index] = value
-        values.append(_shown(step, value))
+            values[index] = _shown(value)
     # Header fields have no text to change: they are written from the values.
     return (b"" if document.form == "header" else render(document, changes)), tuple(values)
 
 
-def _shown(step: Step, value: Value | None) -> str | None:
-    """The text a leaf leaves as; several members are told as `name: text`."""
-    if value is None:
-        return step.leaf.text
+def _shown(value: Value) -> str | None:
+    """The text a changed leaf leaves as, None if it does not; several members are told as `name: text`."""
     if value.members:
         return ", ".join(f"{name}: {text}" for name, text in value.members)
     return None if value is DROP else value.text

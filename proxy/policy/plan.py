@@ -29,6 +29,9 @@ class Treatment(enum.Enum):
 
     __hash__ = object.__hash__  # see crypto.data_key.Purpose
 
+    def __init__(self, word: str) -> None:
+        self.word = word  # like `value`, which an Enum computes in Python each time
+
     ALLOWED = "allowed"
     DROPPED = "dropped"
     MASKED = "masked"
@@ -90,7 +93,8 @@ class Plan:
 
     @property
     def body(self) -> Document | None:
-        return next((item for item in self.documents if part_of(item.form) == "body"), None)
+        first = self.documents[0] if self.documents else None  # the body comes first
+        return first if first is not None and part_of(first.form) == "body" else None
 
     def steps_by_document(self) -> Iterator[tuple[Document, tuple[Step, ...]]]:
         """Each document with the steps of its leaves."""
@@ -102,12 +106,11 @@ class Plan:
 
     @property
     def body_steps(self) -> tuple[Step, ...]:
-        """The body comes first."""
         return self.steps[: len(self.body.leaves)] if self.body else ()
 
     def complete(self) -> bool:
         """Whether every leaf has its step."""
-        return len(self.steps) == sum(len(document.leaves) for document in self.documents)
+        return len(self.steps) == sum([len(document.leaves) for document in self.documents])
 
     def groups_needed(self) -> set[tuple[str, Purpose]]:
         """Class group and purpose of every key something will be sealed with."""
@@ -171,6 +174,8 @@ def draft_plan(
 
 
 def _steps(policy: Policy, rules: RuleSet, document: Document, role: str) -> list[Step]:
+    if not document.leaves:
+        return []
     part = part_of(document.form)
     unmatched, find = _unmatched(policy, part), rules.tables[part].find
     return [_step(rules, leaf, find(leaf.path), role, unmatched) for leaf in document.leaves]

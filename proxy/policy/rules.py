@@ -94,10 +94,9 @@ class DataClass:
 
     def purpose(self, form: Form) -> Purpose | None:
         """Which kind of key writes `form`; None for those that need none."""
-        form = form.base
-        if form is Form.TOKEN:
+        if form is Form.TOKEN or form is Form.TOKEN_PREVIOUS:
             return Purpose.LOOKUP if self.deterministic else Purpose.DATA
-        return Purpose.LOOKUP if form in BY_LOOKUP_KEY else None
+        return Purpose.LOOKUP if form.base in BY_LOOKUP_KEY else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,7 @@ class Rule:
         purposes = {data_class.purpose(form) for form in forms} - {None}
         return frozenset((data_class.group, purpose) for purpose in purposes if purpose)
 
-    @property
+    @cached_property
     def replaced(self) -> frozenset[str]:
         """Class group of the lookup key whose old values are written as well; empty if none are."""
         both = self.data_class is not None and any(form.previous for _, form in self.write)

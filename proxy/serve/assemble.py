@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass
 
 from proxy.cohorts import Cohorts
@@ -59,11 +59,11 @@ def open_keys(
 
     Raises KeysError, KeyMismatchError.
     """
-    services = open_services(settings.keys, settings.state, secrets.token_bytes)
+    services = open_services(settings.keys, settings.state, os.urandom)
     limits = settings.keys.limits
     redis = settings.keys.redis if distributed else None
     return open_keyring_in_use(
-        services, settings.state, limits, budget, SleeplessClock(), secrets.token_bytes, before=before, redis=redis
+        services, settings.state, limits, budget, SleeplessClock(), os.urandom, before=before, redis=redis
     )
 
 
@@ -101,7 +101,7 @@ def assemble(loaded: Loaded, deliveries: SharedDeliveries, slot: int, log: Struc
     cohorts, measures = Cohorts(), WorkerMeasures()
     upstream = UpstreamPool(settings.upstreams, cohorts)
     loaded.keys.attach(log, measures)
-    world = World(loaded.keys, deliveries, upstream, SystemClock(), secrets.token_bytes, audit, log, measures)
+    world = World(loaded.keys, deliveries, upstream, SystemClock(), os.urandom, audit, log, measures)
     gateway = Gateway(loaded.table, world, cohorts)
     listeners = {
         item.name: Listener(item, loaded.contexts[item.name], gateway, measures, log, cohorts)
