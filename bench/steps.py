@@ -79,7 +79,7 @@ def _assembled(place: Scene) -> tuple[Assembly, dict[Purpose, DataKey]]:
     config, _ = write_wxgate_config(place, directory, free_port())
     settings = load_settings(config)
     loaded = load(settings, SharedBudget.create())
-    assembly = assemble(loaded, new_deliveries(settings), 0, StructuredLog(sys.stderr))
+    assembly = assemble(loaded, new_deliveries(settings, workers=1), 0, StructuredLog(sys.stderr))
 
     async def keys() -> dict[Purpose, DataKey]:
         return {purpose: await loaded.keys.active(_OWNER, "default", purpose) for purpose in Purpose}
@@ -114,7 +114,7 @@ def _round(clock: Clock, assembly: Assembly, keys: dict[Purpose, DataKey], deliv
     run("plan the reply", journey.plan_passive_reply, answered, opened)
     stored = cleared.store(cleared.clear_success())
     run("settle", lambda claim: world.deliveries.settle(claim, stored, time.time()), claims)
-    run("measure", lambda _: [world.measures.observe("step_seconds", 0.001, "protect") for _ in range(5)], names)
+    run("measure", lambda _: world.measures.observe("step_seconds", [("protect", 0.001)] * 5), names)
 
 
 def _read(wire: bytes) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from proxy.cleared import ClearedRequest, StoredReply
@@ -122,4 +122,6 @@ class Measures(Protocol):
 
     def count(self, name: str, *labels: str, by: int = 1) -> None: ...
 
-    def observe(self, name: str, seconds: float, *labels: str) -> None: ...
+    def observe(self, name: str, samples: Iterable[tuple[str, float]]) -> None:
+        """Each sample: the histogram's label and seconds."""
+        ...

@@ -110,13 +110,10 @@ class Document:
 
     def single(self, *path: str) -> str | None:
         """The text of the leaf at `path`, None if there is none. Refusal `document_malformed` if there are several."""
-        found = None
-        for leaf in self.leaves:
-            if leaf.path == path:
-                if found is not None:
-                    raise Refusal("document_malformed")
-                found = leaf.text
-        return found
+        found = [leaf.text for leaf in self.leaves if leaf.path == path]
+        if len(found) > 1:
+            raise Refusal("document_malformed")
+        return found[0] if found else None
 
 
 def render(document: Document, changes: Change) -> bytes:

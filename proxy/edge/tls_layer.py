@@ -64,7 +64,8 @@ class GatewayTlsLayer(ClientTLSLayer):
         return done, error
 
     def tls_interact(self) -> layer.CommandGenerator[None]:
-        if unknown_name(self.tls):  # OpenSSL goes on with the default certificate, which must not leave
+        # Of an unknown name OpenSSL knows nothing and goes on with the default certificate, which must not leave.
+        if self.tunnel_state is not tunnel.TunnelState.OPEN and unknown_name(self.tls):
             return
         more = True
         while more:

@@ -66,7 +66,7 @@ class Keyring:
 
     async def active(self, owner: Owner, group: str, purpose: Purpose) -> DataKey:
         """See Keys."""
-        held = self._holdings.ready.get((owner, group, purpose))
+        held = self._reading.holdings.ready.get((owner, group, purpose))
         if held is not None and held.until > self._monotonic() and held.key is not None:
             held.used = True
             return held.key

@@ -101,15 +101,16 @@ class WorkerMeasures:
             raise KeyError(name)
         counts[key] = counts.get(key, 0) + by
 
-    def observe(self, name: str, seconds: float, *labels: str) -> None:
-        key = (name, *labels)
-        buckets = self.snapshot.buckets.get(key)
-        if buckets is None:
-            if len(HISTOGRAMS[name][1]) != len(labels):
-                raise KeyError(name)
-            buckets = self.snapshot.buckets[key] = [0.0] * (len(BUCKETS) + 2)
-        buckets[bisect_left(BUCKETS, seconds)] += 1
-        buckets[-1] += seconds
+    def observe(self, name: str, samples: Iterable[tuple[str, float]]) -> None:
+        every = self.snapshot.buckets
+        for label, seconds in samples:
+            buckets = every.get((name, label))
+            if buckets is None:
+                if len(HISTOGRAMS[name][1]) != 1:
+                    raise KeyError(name)
+                buckets = every[name, label] = [0.0] * (len(BUCKETS) + 2)
+            buckets[bisect_left(BUCKETS, seconds)] += 1
+            buckets[-1] += seconds
 
 
 class _Rendered(Collector):

@@ -2,7 +2,8 @@
 
 One anonymous memory file (memfd, no name in any file system), mapped by the supervisor before it forks. A record lock
 on it keeps the workers apart: the kernel gives it back when a worker is killed, which a semaphore would not survive.
-Each worker uses it from one thread only, since such locks belong to the process.
+Each worker uses it from one thread only, since such locks belong to the process. A single worker needs none: the next
+one is forked when it is gone.
 
 What is remembered (protocol 1.4, 1.7; for deployers: docs/deliveries.md):
 triple  -> its payload, its message, when it was first seen; for `triple_window`;
@@ -15,6 +16,7 @@ import fcntl
 import mmap
 import os
 import struct
+import threading
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -91,10 +93,10 @@ class _Lock:
 class SharedDeliveries(Deliveries):
     """ports.Deliveries for all processes forked after `create`. Times: Unix seconds of the machine's clock."""
 
-    def __init__(self, fd: int, layout: _Layout, repeat_window: float, triple_window: float) -> None:
+    def __init__(self, fd: int, layout: _Layout, repeat_window: float, triple_window: float, processes: int) -> None:
         """Use `create`. `fd`: zeroed memory of the layout's size; it belongs to this object from now on."""
         self._fd = fd
-        self._lock = _Lock(fd)
+        self._lock: _Lock | threading.Lock = _Lock(fd) if processes > 1 else threading.Lock()
         self._memory = memory = mmap.mmap(fd, layout.size, trackfd=False)
         memory.madvise(mmap.MADV_DONTDUMP)  # replies do not belong in a core dump
         self._words = memoryview(memory)[: _WORDS * 8].cast("Q")
@@ -105,8 +107,16 @@ class SharedDeliveries(Deliveries):
         self._triple_window = triple_window
 
     @classmethod
-    def create(cls, entries: int, reply_bytes: int, repeat_window: float = 60.0, triple_window: float = 700.0) -> Self:
-        """Call it in the supervisor, before the fork.
+    def create(
+        cls,
+        entries: int,
+        reply_bytes: int,
+        repeat_window: float = 60.0,
+        triple_window: float = 700.0,
+        *,
+        processes: int,
+    ) -> Self:
+        """Call it in the supervisor, before the fork. `processes`: how many may claim at the same time.
 
         `entries`: deliveries that are remembered at once, that is, within `triple_window`. `reply_bytes`: memory for
         stored replies. `repeat_window`: seconds in which WeChat may repeat a triple. `triple_window`: seconds a triple
@@ -121,7 +131,7 @@ class SharedDeliveries(Deliveries):
         try:
             os.ftruncate(fd, layout.size)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-            return cls(fd, layout, repeat_window, triple_window)
+            return cls(fd, layout, repeat_window, triple_window, processes)
         except BaseException:
             os.close(fd)
             raise

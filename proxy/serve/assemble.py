@@ -73,11 +73,10 @@ def remembered(settings: Settings) -> float:
     return 2.0 * window + 100.0
 
 
-def new_deliveries(settings: Settings) -> SharedDeliveries:
+def new_deliveries(settings: Settings, workers: int) -> SharedDeliveries:
     """The memory all workers share; made once, before the first fork."""
-    return SharedDeliveries.create(
-        settings.delivery_entries, settings.delivery_reply_bytes, triple_window=remembered(settings)
-    )
+    entries, reply_bytes = settings.delivery_entries, settings.delivery_reply_bytes
+    return SharedDeliveries.create(entries, reply_bytes, processes=workers, triple_window=remembered(settings))
 
 
 @dataclass(slots=True)

@@ -51,7 +51,7 @@ class Supervisor:
             self.loaded = checked(settings, self.budget, None)
             undo.pop_all()
         self.loaded.keys.attach(log, None)
-        self.deliveries = new_deliveries(settings)
+        self.deliveries = new_deliveries(settings, workers)
         self.inherited = open_descriptors()  # all that a worker gets, but for its own sockets
         self.sockets, self.admin_sockets = bind(settings, workers)
         require_audit(settings, workers)

@@ -5,7 +5,7 @@ import gc
 import math
 import secrets
 import weakref
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -103,7 +103,7 @@ class Heard:
     def count(self, name: str, *_labels: str, by: int = 1) -> None:
         self.counts[name] = self.counts.get(name, 0) + by
 
-    def observe(self, name: str, seconds: float, *labels: str) -> None: ...
+    def observe(self, name: str, samples: Iterable[tuple[str, float]]) -> None: ...
 
     def write(self, _level: int, event: str, **facts: str | int | float) -> None:
         self.lines.append((event, str(facts.get("key_id", ""))))

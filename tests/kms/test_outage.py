@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,7 @@ class Heard:
         if name == "key_service_calls":
             self.calls[labels[1]] += by
 
-    def observe(self, name: str, seconds: float, *labels: str) -> None: ...
+    def observe(self, name: str, samples: Iterable[tuple[str, float]]) -> None: ...
 
     def write(self, level: int, event: str, **facts: str | int | float) -> None: ...
 

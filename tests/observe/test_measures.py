@@ -40,16 +40,15 @@ def test_what_is_not_declared_cannot_be_counted(name: str, labels: tuple[str, ..
         WorkerMeasures().count(name, *labels)
 
 
-@pytest.mark.parametrize("name,labels", [("words", ("x",)), ("step_seconds", ()), ("exchanges", ("a", "b"))])
-def test_what_is_not_declared_cannot_be_observed(name: str, labels: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("name", ["words", "exchanges", "repeats"])
+def test_what_is_not_declared_cannot_be_observed(name: str) -> None:
     with pytest.raises(KeyError):
-        WorkerMeasures().observe(name, 0.1, *labels)
+        WorkerMeasures().observe(name, [("x", 0.1)])
 
 
 def test_seconds_fall_into_their_buckets_bounds_included() -> None:
     measures = WorkerMeasures()
-    for seconds in (0.0001, BUCKETS[0], 0.0011, 4.0, 4.5, 77.0):
-        measures.observe("step_seconds", seconds, "send")
+    measures.observe("step_seconds", [("send", seconds) for seconds in (0.0001, BUCKETS[0], 0.0011, 4.0, 4.5, 77.0)])
     shown = samples(measures.snapshot)
 
     def up_to(bound: str) -> float:
@@ -65,7 +64,7 @@ def test_the_sum_of_workers_is_exact_and_leaves_each_alone() -> None:
     for number, measures in enumerate(workers, 1):
         measures.count("exchanges", "push", "answered", by=number)
         measures.count("handshakes", f"l{number}", "TLSv1.3")
-        measures.observe("step_seconds", number, "send")
+        measures.observe("step_seconds", [("send", number)])
     total = empty()
     for _ in range(2):  # twice: what is added must not change by being added
         total = empty()
@@ -80,7 +79,7 @@ def test_the_sum_of_workers_is_exact_and_leaves_each_alone() -> None:
 
 def test_a_sum_does_not_share_its_buckets_with_what_was_added() -> None:
     measures = WorkerMeasures()
-    measures.observe("step_seconds", 0.1, "send")
+    measures.observe("step_seconds", [("send", 0.1)])
     total = empty()
     total.add(measures.snapshot)
     total.add(measures.snapshot)

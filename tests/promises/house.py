@@ -135,7 +135,7 @@ class House:
         self.budget = SharedBudget.create()
         loaded = load(load_settings(self.files.config), self.budget)
         loaded.keys.upkeep.keep_now()
-        self.deliveries = new_deliveries(loaded.settings)
+        self.deliveries = new_deliveries(loaded.settings, workers=1)
         self.assembly: Assembly = assemble(loaded, self.deliveries, 0, StructuredLog(self.log.append))
         self.client_tls = self.files.tls()
         self.run(self._start())

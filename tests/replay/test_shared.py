@@ -28,7 +28,7 @@ def code(call: Callable[[], object]) -> str:
 
 @pytest.fixture
 def shared() -> Iterator[SharedDeliveries]:
-    made = SharedDeliveries.create(100, 8000)
+    made = SharedDeliveries.create(100, 8000, processes=1)
     yield made
     made.close()
 
@@ -106,7 +106,7 @@ def test_what_is_not_claimed_is_not_settled(shared: SharedDeliveries) -> None:
 
 
 def test_success_takes_no_room_in_the_ring() -> None:
-    shared = SharedDeliveries.create(10, 0)
+    shared = SharedDeliveries.create(10, 0, processes=1)
     shared.claim(delivery(), NOW, HOLD)
     shared.settle(delivery(), SUCCESS, NOW)
     assert shared.claim(delivery(), NOW, HOLD) == (Claim.REPEAT, SUCCESS)
@@ -133,7 +133,7 @@ def test_too_large_a_reply_becomes_success_and_is_counted(shared: SharedDeliveri
 
 @pytest.mark.parametrize("full", ["triples", "messages"])
 def test_a_full_table_refuses_and_remembers_nothing_of_it(full: str) -> None:
-    shared = SharedDeliveries.create(1, 0)
+    shared = SharedDeliveries.create(1, 0, processes=1)
     slots = buckets_for(1) * WAYS
     refused = []
     for number in range(1, 4 * slots):
@@ -154,7 +154,7 @@ def test_a_full_table_refuses_and_remembers_nothing_of_it(full: str) -> None:
 @pytest.mark.parametrize("sizes", [(0, 0, 60.0, 700.0), (1, -1, 60.0, 700.0), (1, 0, 0.0, 700.0), (1, 0, 60.0, 60.0)])
 def test_refuses_sizes_and_windows_that_make_no_sense(sizes: tuple[int, int, float, float]) -> None:
     with pytest.raises(ValueError, match="deliveries need"):
-        SharedDeliveries.create(*sizes)
+        SharedDeliveries.create(*sizes, processes=1)
 
 
 def open_files() -> dict[int, str]:
@@ -167,7 +167,7 @@ def test_it_is_memory_without_a_name_of_fixed_size_touched_only_when_used(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = open_files()
-    shared = SharedDeliveries.create(1_000_000, 64 << 20)
+    shared = SharedDeliveries.create(1_000_000, 64 << 20, processes=1)
     new = {fd: name for fd, name in open_files().items() if fd not in before}
     assert list(new.values()) == ["/memfd:wxgate-deliveries (deleted)"]
     [fd] = new

@@ -73,7 +73,7 @@ class SameAsModel(RuleBasedStateMachine):
         super().__init__()
         self.now = 1_700_000_000.0
         self.model = Model()
-        self.shared = SharedDeliveries.create(1, 1 << 20)
+        self.shared = SharedDeliveries.create(1, 1 << 20, processes=1)
 
     def teardown(self) -> None:
         self.shared.close()

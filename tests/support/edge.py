@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -64,7 +64,7 @@ class Ledger:
     def count(self, name: str, *labels: str, by: int = 1) -> None:
         self.counts[(name, *labels)] += by
 
-    def observe(self, name: str, seconds: float, *labels: str) -> None:
+    def observe(self, name: str, samples: Iterable[tuple[str, float]]) -> None:
         """Durations are of no interest here."""
 
     def write(self, level: int, event: str, **facts: str | int | float) -> None:
