@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass, field
 
 from proxy import cleared, journey
@@ -131,7 +131,8 @@ class Gateway:
             raise Refusal("method_not_allowed")
         begun = self._world.clock.monotonic()
         genuine = journey.verify(known, now)
-        begun = await self._done(trace, "verify", begun)
+        await self._done(trace, "verify", begun)
+        begun = self._world.clock.monotonic()
         opened = journey.open_push(genuine)
         await self._done(trace, "open", begun)
         delivery = Delivery(opened.triple, opened.payload, opened.message)
@@ -174,7 +175,8 @@ class Gateway:
     async def _deliver(self, opened: Opened, trace: _Trace) -> ClearedReply:
         known, world = opened.genuine.known, self._world
         route = known.routed.route
-        naming = await world.keys.active(Owner(route.tenant, route.region), "default", Purpose.LOOKUP)
+        whose = Owner(route.tenant, route.region), "default", Purpose.LOOKUP
+        naming = world.keys.at_hand(*whose) or await world.keys.active(*whose)
         trace.delivery = naming.delivery_id(opened.message)
         planned_push = journey.plan_push(opened)
         await self._cohorts.rest()
@@ -231,7 +233,7 @@ class Gateway:
         route, keys = planned.known.routed.route, self._world.keys
         owner = Owner(route.tenant, route.region)
         sealing = {
-            (group, purpose): await keys.active(owner, group, purpose)
+            (group, purpose): keys.at_hand(owner, group, purpose) or await keys.active(owner, group, purpose)
             for group, purpose in planned.plan.groups_needed()
         }
         opening = {}
@@ -256,11 +258,10 @@ class Gateway:
     def _mark(self, trace: _Trace, step: str, begun: float) -> None:
         trace.marks.append((step, self._world.clock.monotonic() - begun))
 
-    async def _done(self, trace: _Trace, step: str, begun: float) -> float:
-        """Rests until the others of the cohort have done `step` too; when the next one begins."""
+    def _done(self, trace: _Trace, step: str, begun: float) -> Awaitable[None]:
+        """A rest until the others of the cohort have done `step` too."""
         self._mark(trace, step, begun)
-        await self._cohorts.rest()
-        return self._world.clock.monotonic()
+        return self._cohorts.rest()
 
     def _audit_carried(self, trace: _Trace, phase: str, carried: Carried) -> None:
         counts = carried.counts

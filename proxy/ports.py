@@ -37,6 +37,10 @@ class Owner(NamedTuple):
 class Keys(Protocol):
     """The DEKs of the keyring. Raises Refusal `key_unavailable` when a key exists but cannot be had now."""
 
+    def at_hand(self, owner: Owner, group: str, purpose: Purpose) -> DataKey | None:
+        """The key to protect with, if nothing need be waited for; `active` gets it otherwise."""
+        ...
+
     async def active(self, owner: Owner, group: str, purpose: Purpose) -> DataKey:
         """The key to protect with. Refusal `key_unavailable` if there is none."""
         ...

@@ -135,32 +135,32 @@ class HttpLayer(layer.Layer):
         """Everything the buffer has to offer; stops at an answer that closes."""
         while not self._done:
             if self._head is None:
-                if not self._buffer or not self._take_head():
+                if not self._buffer:
                     return
-                yield from self._continue_if_asked()
+                head = self._take_head()
+                if head is None:
+                    self._desk.phase("head")
+                    return
+                if head.expects_continue and not self._buffer:
+                    yield commands.SendData(self.context.client, b"HTTP/1.1 100 Continue\r\n\r\n")
             body = self._take_body()
             if body is None:
+                self._desk.phase("body")
                 return
             yield from self._exchange(body)
 
-    def _take_head(self) -> bool:
-        self._desk.phase("head")
+    def _take_head(self) -> Head | None:
         end = self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
         if end < 0:
             if len(self._buffer) > MAX_HEAD:
                 raise Refusal("http_head_too_large")
-            return False
+            return None
         self._raw_head = bytes(self._buffer[: end + 4])
         del self._buffer[: end + 4]
         head = read_head(self._raw_head)
         self._body = Body(head.length, self._desk.body_limit(head))
         self._head = head
-        self._desk.phase("body")
-        return True
-
-    def _continue_if_asked(self) -> layer.CommandGenerator[None]:
-        if self._head and self._head.expects_continue and not self._buffer:
-            yield commands.SendData(self.context.client, b"HTTP/1.1 100 Continue\r\n\r\n")
+        return head
 
     def _take_body(self) -> bytes | None:
         if self._body is None:

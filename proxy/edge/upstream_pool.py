@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from proxy.alarms import Alarms
 from proxy.cohorts import Cohorts
+from proxy.edge.slots import Slots
 from proxy.edge.upstream_connection import UpstreamConnection
 from proxy.edge.upstream_dial import SHUTDOWN_TIMEOUT, dial
 from proxy.edge.upstream_response import ResponseReader
@@ -41,8 +42,7 @@ class ConnectionPool:
         self._cohorts = cohorts
         self._context = context
         self._alarms = Alarms()
-        self._slots = asyncio.Semaphore(settings.max_connections)
-        self._taken = self._queued = 0
+        self._slots = Slots(settings.max_connections)
         self._open: set[UpstreamConnection] = set()
         self._idle: list[UpstreamConnection] = []
         self._created = 0
@@ -55,7 +55,11 @@ class ConnectionPool:
     async def exchange(self, wire: bytes, method: str, deadline: float) -> Response:
         """Sends `wire` once and returns the response. `deadline`: loop time. Raises the Refusals of ports.Upstream."""
         loop = asyncio.get_running_loop()
-        await self._enter(loop, deadline)
+        if not self._slots.take_free():
+            try:
+                await self._slots.take(deadline)
+            except TimeoutError:
+                raise Refusal("upstream_busy") from None
         try:
             connection = self._take(loop.time()) or await self._dial(loop, deadline)
             try:
@@ -65,7 +69,7 @@ class ConnectionPool:
             finally:
                 self._put(connection, loop.time())
         finally:
-            self._leave()
+            self._slots.give_back()
 
     async def warm(self) -> None:
         """Opens the configured number of connections and keeps them open from now on. Raises Refusal of the dial."""
@@ -92,30 +96,6 @@ class ConnectionPool:
 
     def stats(self) -> UpstreamStats:
         return UpstreamStats(len(self._open), len(self._idle), self._created, self._reused)
-
-    # slots
-
-    async def _enter(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
-        if self._is_full():
-            self._queued += 1
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._slots.acquire()
-            except TimeoutError:
-                raise Refusal("upstream_busy") from None
-            finally:
-                self._queued -= 1
-        else:
-            await self._slots.acquire()
-        self._taken += 1
-
-    def _is_full(self) -> bool:
-        """Whether a slot must be waited for; as the semaphore says it, which goes through all who wait each time."""
-        return self._queued > 0 or self._taken >= self._settings.max_connections
-
-    def _leave(self) -> None:
-        self._taken -= 1
-        self._slots.release()
 
     # connections
 
@@ -194,10 +174,8 @@ class ConnectionPool:
 
     async def _fill(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._taken + len(self._idle) < self._settings.warm and not self._is_full():
-            deadline = loop.time() + self._settings.connect_timeout
-            await self._enter(loop, deadline)
+        while self._slots.taken + len(self._idle) < self._settings.warm and self._slots.take_free():
             try:
-                self._put(await self._dial(loop, deadline), loop.time())
+                self._put(await self._dial(loop, loop.time() + self._settings.connect_timeout), loop.time())
             finally:
-                self._leave()
+                self._slots.give_back()

@@ -64,13 +64,17 @@ class Keyring:
 
     # --- the port
 
-    async def active(self, owner: Owner, group: str, purpose: Purpose) -> DataKey:
+    def at_hand(self, owner: Owner, group: str, purpose: Purpose) -> DataKey | None:
         """See Keys."""
         held = self._reading.holdings.ready.get((owner, group, purpose))
         if held is not None and held.until > self._monotonic() and held.key is not None:
             held.used = True
             return held.key
-        return await self._made_ready(Slot(owner, group, purpose))
+        return None
+
+    async def active(self, owner: Owner, group: str, purpose: Purpose) -> DataKey:
+        """See Keys."""
+        return self.at_hand(owner, group, purpose) or await self._made_ready(Slot(owner, group, purpose))
 
     async def by_id(self, owner: Owner, key_id: bytes) -> DataKey | None:
         """See Keys. Pending and retiring keys open too; disabled and destroyed ones never do."""

@@ -183,6 +183,10 @@ class House:
         for listener in self.assembly.listeners.values():
             listener._measures, listener._log = world.measures, world.log
 
+    def keys_must_be_waited_for(self) -> None:
+        """None is at hand for the next exchange: it takes every step there is."""
+        self.assembly.loaded.keys._reading.holdings.ready.clear()
+
     def deadline(self, seconds: float) -> None:
         """Gives every route this deadline."""
         table = self.assembly.gateway.table

@@ -139,6 +139,7 @@ EXCHANGES: tuple[Exchange, ...] = (
 def prepared(house: House, exchange: Exchange) -> Callable[[], Answer]:
     house.crm_answers, house.crm.behaviour = None, "normal"
     house.assembly.gateway.table = house.assembly.loaded.table
+    house.keys_must_be_waited_for()
     return exchange(house)
 
 
@@ -311,6 +312,7 @@ def test_a_caller_that_leaves_takes_the_exchange_along(house: House, name: str) 
     house.crm.behaviour = "normal"
     before = house.sent
     entered = asyncio.Event()
+    house.keys_must_be_waited_for()
 
     def leave() -> object:
         entered.set()
