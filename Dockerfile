@@ -29,7 +29,8 @@ FROM ${PYTHON_IMAGE}
 RUN install -d -o 10001 -g 10001 -m 0700 /state
 COPY --from=build /opt/wxgate /opt/wxgate
 ENV PATH=/opt/wxgate/bin:/usr/local/bin:/usr/bin:/bin \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONMALLOC=mimalloc
 USER 10001:10001
 WORKDIR /etc/wxgate
 VOLUME /state

@@ -53,7 +53,14 @@ class Wxgate:
     def command(self, place: Scene, directory: Path, port: int) -> Command:
         config, env = write_wxgate_config(place, directory, port)
         argv = (_executable("wxgate"), "serve", "--config", str(config), "--workers", str(self.workers))
-        return Command(argv, env)
+        return Command(argv, {**env, **_shipped_environment()})
+
+
+def _shipped_environment() -> dict[str, str]:
+    """What wxgate is started with where it is deployed: deploy/wxgate.service."""
+    lines = (REPOSITORY / "deploy" / "wxgate.service").read_text().splitlines()
+    settings = [line.removeprefix("Environment=") for line in lines if line.startswith("Environment=")]
+    return {name: value for name, _, value in (setting.partition("=") for setting in settings)}
 
 
 _CONFIG = """\

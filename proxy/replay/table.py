@@ -21,6 +21,7 @@ LOAD: Final = 0.75
 
 _TIME: Final = 8  # bytes
 _BUCKET: Final = WAYS * KEY
+_TIMES: Final = struct.Struct(f"={WAYS}d")  # of one bucket
 _MASK: Final = (1 << 128) - 1
 
 
@@ -46,6 +47,7 @@ class Table:
         self._key, self._chosen = b"", (0, 0)  # where the last key asked for may stand
         self._keys = offset + slots * _TIME
         self._bodies = self._keys + slots * KEY
+        self._offset = offset
         self._until = memoryview(memory)[offset : self._keys].cast("d")
 
     @staticmethod
@@ -81,7 +83,7 @@ class Table:
         best, most = None, -1
         for bucket in self._choices(key):
             first = bucket * WAYS
-            times: list[float] = self._until[first : first + WAYS].tolist()  # type: ignore[assignment]
+            times = _TIMES.unpack_from(self._memory, self._offset + first * _TIME)
             unused = times.count(0.0)  # of two buckets the emptier one, so that both fill evenly
             earliest = 0.0 if unused else min(times)
             if earliest <= now and unused > most:
