@@ -62,16 +62,16 @@ class Table:
         """The slot of the record of `key`, whether its time is over or not. ValueError if `key` is not 16 bytes."""
         if len(key) != KEY:  # a shorter one would be found inside others
             raise ValueError(f"a key must have {KEY} bytes, not {len(key)}")
-        find, keys = self._memory.find, self._keys
         for bucket in self._choices(key):
-            start = keys + bucket * _BUCKET
-            end = start + _BUCKET
-            at = find(key, start, end)
+            start = self._keys + bucket * _BUCKET
+            keys = self._memory[start : start + _BUCKET]
+            at = keys.find(key)
             while at >= 0:
-                slot, inside = divmod(at - keys, KEY)
+                way, inside = divmod(at, KEY)
+                slot = bucket * WAYS + way
                 if inside == 0 and self._until[slot] > 0.0:  # else it spans two keys, or its record is not whole
                     return slot
-                at = find(key, at + 1, end)
+                at = keys.find(key, at + 1)
         return None
 
     def lives(self, slot: int, now: float) -> bool:
