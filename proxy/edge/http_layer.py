@@ -107,20 +107,17 @@ class HttpLayer(layer.Layer):
             return
         if isinstance(event, events.DataReceived):
             self._buffer += event.data
-            yield from self._guarded(self._advance)
+            try:
+                yield from self._advance()
+            except Refusal as raised:
+                refusal = plain(raised)
+                self._desk.refused(refusal)
+                yield from self._refuse(Refused(refusal, Audience.HTTP))
         elif isinstance(event, DeadlinePassed):
             yield from self._late()
         elif isinstance(event, events.ConnectionClosed):
             self._done = True
             yield commands.CloseConnection(self.context.client)
-
-    def _guarded(self, work: Callable[[], layer.CommandGenerator[None]]) -> layer.CommandGenerator[None]:
-        try:
-            yield from work()
-        except Refusal as raised:
-            refusal = plain(raised)
-            self._desk.refused(refusal)
-            yield from self._refuse(Refused(refusal, Audience.HTTP))
 
     def _late(self) -> layer.CommandGenerator[None]:
         if self._head is None and not self._buffer:
