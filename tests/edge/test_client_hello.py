@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 from collections.abc import Iterator
 
 import pytest
 
 from proxy.edge.client_hello import MAX_BYTES, MAX_RECORDS, ClientHelloGate, NotAClientHelloError
-from tests.support.edge import GET, Edge, cut_in_silence, first_flight, records, until
+from tests.support.edge import GET, Edge, RecordCaller, cut_in_silence, first_flight, records, until
 from tests.support.servers import Authority
 
 HELLO = first_flight()
@@ -133,23 +132,12 @@ def test_a_request_in_single_byte_records_is_still_understood(edge: Edge) -> Non
 def test_a_broken_record_ends_the_connection(edge: Edge) -> None:
     """Nothing behind a record that does not authenticate is believed."""
     count = len(edge.gateway.arrived)
-    raw = edge.dial()
-    out, into = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = edge.trust().wrap_bio(into, out, server_hostname="localhost")
-    with raw:
-        while True:
-            try:
-                client.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                raw.sendall(out.read())
-                into.write(raw.recv(65536))
-        raw.sendall(out.read())
-        client.write(GET)
-        sealed = bytearray(out.read())
+    with edge.dial() as raw:
+        client = RecordCaller(raw, edge.trust())
+        raw.sendall(client.written())
+        sealed = bytearray(client.written(GET))
         sealed[-1] ^= 1
-        client.write(GET)
-        raw.sendall(bytes(sealed) + out.read())
+        raw.sendall(bytes(sealed) + client.written(GET))
         raw.shutdown(socket.SHUT_WR)
         while raw.recv(65536):
             pass

@@ -15,7 +15,7 @@ import pytest
 
 from proxy.edge.listener_settings import KeyPair, TlsSettings
 from proxy.edge.tls import ContextSet, TlsConfigurationError
-from tests.support.edge import GET, Answer, Edge, cut_in_silence, key_pair, until
+from tests.support.edge import GET, Answer, Edge, RecordCaller, cut_in_silence, key_pair, until
 from tests.support.servers import Authority
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -263,19 +263,9 @@ def test_a_request_that_comes_with_the_end_of_the_handshake_is_not_let_in_either
 ) -> None:
     """The last flight of the handshake and a request in one segment: the certificate's name is judged first."""
     count, faults = len(mutual.gateway.arrived), len(mutual.ledger.faults)
-    out, into = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = shows(mutual, ssl.TLSVersion.TLSv1_3, clients, "crm.internal.evil")
-    client = context.wrap_bio(into, out, server_hostname="localhost")
     with mutual.dial() as sock:
-        while True:
-            try:
-                client.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                sock.sendall(out.read())
-                into.write(sock.recv(65536))
-        client.write(GET)
-        sock.sendall(out.read())
+        sock.sendall(RecordCaller(sock, context).written(GET))
         assert cut_in_silence(sock)
     until(lambda: mutual.listener.connections == 0)
     assert (len(mutual.gateway.arrived), len(mutual.ledger.faults)) == (count, faults)

@@ -178,6 +178,15 @@ class Edge:
         return {key[2]: count for key, count in self.ledger.counts.items() if key[0] == "connections_cut"}
 
     @property
+    def handshakes(self) -> int:
+        """How many came to their end so far."""
+        return sum(count for key, count in self.ledger.counts.items() if key[0] == "handshakes")
+
+    def has_shaken_hands(self, before: int) -> bool:
+        """Whether there are more than `before`."""
+        return self.handshakes > before
+
+    @property
     def refusals(self) -> list[str]:
         return [str(facts["code"]) for event, facts in self.ledger.lines if event == "refused"]
 
@@ -321,6 +330,50 @@ def first_flight(server_name: str = "localhost") -> bytes:
     with contextlib.suppress(ssl.SSLWantReadError):
         client.do_handshake()
     return out.read()
+
+
+class RecordCaller:
+    """A client whose records are not sent by themselves: what it writes can be held back, joined, cut, damaged."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        """Does the handshake; its last flight is not sent yet."""
+        self._into, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._sock, self._tls = sock, context.wrap_bio(self._into, self._out, server_hostname="localhost")
+        while True:
+            try:
+                self._tls.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                sock.sendall(self._out.read())
+                self._into.write(sock.recv(65536))
+
+    def written(self, data: bytes = b"") -> bytes:
+        """The records of `data`, with what was not asked for before."""
+        if data:
+            self._tls.write(data)
+        return self._out.read()
+
+    def closing(self) -> bytes:
+        """The record that says the end."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.unwrap()
+        return self._out.read()
+
+    def read(self, size: int) -> bytes:
+        """So many bytes of what the other side sent, fewer if it ended."""
+        data = b""
+        while len(data) < size:
+            try:
+                more = self._tls.read(size - len(data))
+            except ssl.SSLWantReadError:
+                if not (wire := self._sock.recv(65536)):
+                    return data
+                self._into.write(wire)
+            except ssl.SSLZeroReturnError:
+                return data
+            else:
+                data += more
+        return data
 
 
 def records(message: bytes, size: int, kind: int = 22) -> bytes:

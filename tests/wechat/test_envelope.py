@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +84,19 @@ def test_every_padding(pad: int) -> None:
     sealed = seal_envelope(KEY, message, APP_ID, RANDOM)
     assert KEY.decrypt(base64.b64decode(sealed))[-1] == pad
     assert open_envelope(KEY, sealed, APP_ID) == message
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(min_size=1, max_size=100).map(lambda data: data * 16), min_size=1, max_size=5))
+def test_no_message_depends_on_the_one_before(ciphertexts: list[bytes]) -> None:
+    """Against a decryptor made anew for each, which the key's own is not; what broke off between them included."""
+    key = EnvelopeKey.from_text(KEY_TEXT)
+    raw = base64.b64decode(KEY_TEXT + "=")
+    for ciphertext in ciphertexts:
+        with pytest.raises(ValueError, match="whole blocks"):
+            key.decrypt(ciphertext[:-1])
+        anew = Cipher(algorithms.AES(raw), modes.CBC(raw[:16])).decryptor()
+        assert key.decrypt(ciphertext) == anew.update(ciphertext) + anew.finalize()
 
 
 def test_emoji_count_as_bytes() -> None:
