@@ -3,6 +3,7 @@ each finding has a test here or in the file of the part that answers it."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import gzip
 import json
@@ -259,7 +260,12 @@ def _children(pid: int) -> list[int]:
 
 
 def _links(pid: int) -> list[str]:
-    return [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+    """What the descriptors of a process lead to, but for those it closes meanwhile."""
+    links = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return links
 
 
 def _lines(path: str) -> list[str]:
