@@ -58,7 +58,7 @@ class DeadlinePassed(events.Event):
 class Desk:
     """What the layer asks of the connection it serves.
 
-    `body_limit`: bytes the route of a head takes, or a Refusal; `phase`: told at each turn, for the deadlines;
+    `body_limit`: bytes the route of a head takes, or a Refusal; `phase`: told what is waited for, for the deadlines;
     `draining`: whether to close after the next answer; `refused`: told of refusals made here.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _HEADER = 5  # bytes: type, version, length
+_MOST = 16  # records of one read that are counted: nobody has proved anything yet, and they may all be empty
 
 
 class RecordCounter:
@@ -14,10 +15,10 @@ class RecordCounter:
     def is_one_record(self, data: bytes) -> bool:
         """Whether `data`, the next bytes of the stream, is one whole record: then there is nothing more in it.
 
-        Once `data` ended within a record, this is never said again.
+        Once `data` ended within a record, or held very many, this is never said again.
         """
         records = position = 0
-        while self._whole and position + _HEADER <= len(data):
+        while self._whole and records < _MOST and position + _HEADER <= len(data):
             position += _HEADER + int.from_bytes(data[position + 3 : position + _HEADER])
             records += 1
         self._whole = self._whole and position == len(data)

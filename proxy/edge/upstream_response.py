@@ -28,6 +28,7 @@ HEAD: Final = re.compile(
 """A whole response head: no obs-fold, no CR, NUL or other control in a value, no space before a colon."""
 _FIELD: Final = re.compile(rb"(" + TOKEN + rb"++):([\t\x20-\x7e\x80-\xff]*+)\r\n")
 """One of its fields: in what matched HEAD they follow each other without a gap, from the end of the first line on."""
+_FRAMING: Final = frozenset((b"content-encoding", b"connection", b"content-length", b"transfer-encoding"))
 _START = b"HTTP/1."
 _IMPOSSIBLE = re.compile(rb"\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[^\r]\n")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
@@ -125,13 +126,14 @@ class ResponseReader:
     def _read_head(self, head: bytes) -> None:
         fields = _FIELD.findall(head, head.index(b"\n") + 1)
         headers = self._headers = tuple([(name.lower(), value.strip(b" \t")) for name, value in fields])
-        coding = header_values(headers, b"content-encoding")
+        framing = tuple([field for field in headers if field[0] in _FRAMING])
+        coding = header_values(framing, b"content-encoding")
         if {value.lower() for value in coding} - {b"identity"}:
             raise ResponseError
         http_1_1 = head[7:8] == b"1"
-        options = b",".join(header_values(headers, b"connection")).lower().split(b",")
+        options = b",".join(header_values(framing, b"connection")).lower().split(b",")
         self.keep_alive = http_1_1 and b"close" not in [option.strip(b" \t") for option in options]
-        self._frame(headers, http_1_1)
+        self._frame(framing, http_1_1)
         if self._chunked:
             self._parser = httptools.HttpResponseParser(self)
             self._parse(head)

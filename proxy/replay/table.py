@@ -22,6 +22,7 @@ LOAD: Final = 0.75
 _TIME: Final = 8  # bytes
 _BUCKET: Final = WAYS * KEY
 _TIMES: Final = struct.Struct(f"={WAYS}d")  # of one bucket
+_UNUSED: Final = bytes(_TIME)
 _MASK: Final = (1 << 128) - 1
 
 
@@ -83,12 +84,20 @@ class Table:
         best, most = None, -1
         for bucket in self._choices(key):
             first = bucket * WAYS
-            times = _TIMES.unpack_from(self._memory, self._offset + first * _TIME)
-            unused = times.count(0.0)  # of two buckets the emptier one, so that both fill evenly
-            earliest = 0.0 if unused else min(times)
-            if earliest <= now and unused > most:
-                best, most = first + times.index(earliest), unused
+            start = self._offset + first * _TIME
+            # Slots are taken in turn, so that what follows the first unused one is unused, too. No time's last byte is
+            # zero: eight zeros begin where a slot does.
+            at = self._memory[start : start + WAYS * _TIME].find(_UNUSED)
+            way, unused = (at // _TIME, WAYS - at // _TIME) if at >= 0 else (self._earliest(start, now), 0)
+            if way is not None and unused > most:  # of two buckets the emptier one, so that both fill evenly
+                best, most = first + way, unused
         return best
+
+    def _earliest(self, start: int, now: float) -> int | None:
+        """Where in a full bucket the record stands whose time was over first; None if none's is."""
+        times = _TIMES.unpack_from(self._memory, start)
+        earliest = min(times)
+        return times.index(earliest) if earliest <= now else None
 
     def get(self, slot: int) -> tuple[Any, ...]:
         """The fields of a live record."""

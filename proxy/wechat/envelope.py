@@ -47,7 +47,7 @@ class EnvelopeKey:
 
         A block of CBC depends on the one before it and no other (NIST SP 800-38A section 6.2). So with the IV in front
         one context, which takes longer to make than to use, serves all messages: the first block that comes out, the
-        IV's own, is made of nothing but the end of the ciphertext before and is dropped.
+        IV's own, is made of the IV and the end of the ciphertext before and is dropped.
         """
         if len(data) % 16:
             raise ValueError("ciphertext of CBC has whole blocks")

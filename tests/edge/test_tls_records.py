@@ -44,6 +44,14 @@ def test_one_record_is_told_from_everything_else(contents: list[bytes], cuts: li
         assert counter.is_one_record(wire[begin:end]) is single
 
 
+def test_a_flood_of_empty_records_is_not_counted_to_its_end() -> None:
+    few, many = RecordCounter(), RecordCounter()
+    assert not few.is_one_record(record(b"") * 16)
+    assert few.is_one_record(record(b"x"))
+    assert not many.is_one_record(record(b"") * 17)
+    assert not many.is_one_record(record(b"x")), "where it ended is not known any more"
+
+
 def together(pieces: list[bytes]) -> list[bytes]:
     return [b"".join(pieces)]
 
