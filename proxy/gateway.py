@@ -286,7 +286,7 @@ class Gateway:
         """Refusal `audit_unwritable` if the record cannot be written: what is not on record must not happen."""
         full: dict[str, str | int | float | bool | None] = {"event": event, "at": round(self._world.clock.now(), 3)}
         if (route := trace.route) is not None:
-            full["route"], full["direction"] = route.name, route.kind.value
+            full["route"], full["direction"] = route.name, route.kind.word
         if trace.delivery:
             full["delivery"] = trace.delivery
         if (caller := trace.caller) is not None:

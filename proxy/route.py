@@ -20,6 +20,9 @@ class RouteKind(enum.Enum):
     OUTBOUND = "outbound"
     AGENT = "agent"
 
+    def __init__(self, word: str) -> None:
+        self.word = word  # like `value`, which an Enum computes in Python each time
+
     @property
     def audience(self) -> Audience:
         return {"inbound": Audience.WECHAT, "outbound": Audience.CRM, "agent": Audience.AGENT}[self.value]

@@ -38,6 +38,7 @@ _BASE32 = re.compile(r"[a-z2-7]+", re.ASCII)
 _SIV_SIZE = 16  # RFC 5297
 # A token longer than the largest body cannot have come from here.
 MAX_TOKEN = 8 * 1024 * 1024
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")  # RFC 4648 section 5
 
 
 class TokenError(Exception):
@@ -88,7 +89,8 @@ def seal(key: DataKey, kind: str, text: str, scope: Scope, nonce: bytes) -> str:
     """A randomised token. `kind`: "s", "n" or "l"; `nonce`: 24 fresh bytes."""
     prefix = RANDOMISED[len(key.id)][kind]
     sealed = key.seal(nonce, text.encode(), scope.aad(prefix))
-    return prefix + base64.urlsafe_b64encode(key.id + nonce + sealed).rstrip(b"=").decode()
+    spelt = binascii.b2a_base64(key.id + nonce + sealed, newline=False)
+    return prefix + spelt.translate(_URL_SAFE).rstrip(b"=").decode()
 
 
 def seal_equal(key: DataKey, text: str, scope: Scope) -> str:

@@ -339,10 +339,14 @@ def _payload(record: Mapping[str, AuditValue]) -> bytes:
 
 
 def _member(key: str, value: AuditValue) -> str:
+    # What JSON writes for these is known; the encoder takes ten times as long to find it out.
+    if type(value) is float and math.isfinite(value):
+        return f'"{key}":{value!r}'
+    if type(value) is str and len(value) <= MAX_STRING and value.isascii() and value.isalnum():
+        return f'"{key}":"{value}"'
     if not _is_fit(value):
         raise ValueError(f"audit record: {key} is not a printable string, number, boolean or null within bounds")
-    # A float's repr is what JSON writes for it; the encoder takes ten times as long to find that out.
-    return f'"{key}":{value!r}' if type(value) is float else f'"{key}":{_encode(value)}'
+    return f'"{key}":{_encode(value)}'
 
 
 @lru_cache(64)
@@ -363,7 +367,7 @@ def _is_fit(value: object) -> bool:
         return len(value) <= MAX_STRING and value.isprintable()
     if isinstance(value, int):
         return -_INT_BOUND <= value < _INT_BOUND
-    return value is None or (isinstance(value, float) and math.isfinite(value))
+    return value is None
 
 
 def _described(torn: bytes) -> dict[str, int | str]:
