@@ -28,6 +28,14 @@ def _fails(*_: object) -> Destroyed:
     raise KeyServiceDownError("no answer in 60 s")
 
 
+def _shred_in_vain(one: Machine, monkeypatch: pytest.MonkeyPatch, where: object, step: str) -> None:
+    """A shredding that breaks off at `step`, as by a full disk, a lock, a kill."""
+    with monkeypatch.context() as patch:
+        patch.setattr(where, step, _fails)
+        with pytest.raises(KeysError):
+            shred(one.file, one.services, ACME, NOW, several_machines=True)
+
+
 # --- interrupted
 
 
@@ -37,13 +45,10 @@ def test_an_interrupted_shredding_was_told_to_the_others_before(
 ) -> None:
     one, other = two
     backup = other.of(ACME)
-    with monkeypatch.context() as patch:
-        if broken == "after the KEK":
-            patch.setattr(transitions, "destroyed", _fails)  # as a full disk, a lock, a kill
-        else:
-            patch.setattr(LocalKms, "destroy_kek", _fails)
-        with pytest.raises(KeysError):
-            shred(one.file, one.services, ACME, NOW, several_machines=True)
+    if broken == "after the KEK":
+        _shred_in_vain(one, monkeypatch, transitions, "destroyed")
+    else:
+        _shred_in_vain(one, monkeypatch, LocalKms, "destroy_kek")
     other.takes_up(one)
     assert other.follows() == [ACME] and not any(other.opens(entry) for entry in backup)
     receipt = shred(one.file, one.services, ACME, NOW, several_machines=True, kek_is_gone=broken == "after the KEK")
@@ -52,10 +57,7 @@ def test_an_interrupted_shredding_was_told_to_the_others_before(
 
 def test_where_the_keyring_cannot_be_changed_no_kek_is_destroyed(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     one, _ = two
-    with monkeypatch.context() as patch:
-        patch.setattr(KeyringFile, "change_document", _fails)
-        with pytest.raises(KeysError):
-            shred(one.file, one.services, ACME, NOW, several_machines=True)
+    _shred_in_vain(one, monkeypatch, KeyringFile, "change_document")
     assert one.kms.kek_ids(ACME) and all(one.opens(entry) for entry in one.of(ACME))
 
 
@@ -167,10 +169,7 @@ def test_who_is_shredded_while_a_rewrap_waits_gets_no_new_kek(two: Two, monkeypa
 def test_nor_does_one_of_whom_another_machine_says_so(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is named there before its rows are destroyed: they would go on under a KEK that nobody named."""
     one, other = two
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalKms, "destroy_kek", _fails)
-        with pytest.raises(KeysError):
-            shred(one.file, one.services, ACME, NOW, several_machines=True)
+    _shred_in_vain(one, monkeypatch, LocalKms, "destroy_kek")
     backup = other.of(ACME)
     with monkeypatch.context() as patch:
         _meanwhile(patch, lambda: other.takes_up(one))
