@@ -52,6 +52,13 @@ class _Trace:
     def audience(self) -> Audience:
         return self.route.kind.audience if self.route else Audience.HTTP
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What an audit record says of route and caller; see `ports.Audit`."""
+        route, caller = self.route, self.caller
+        known = () if route is None else ("route", route.name, "direction", route.kind.word)
+        return known if caller is None else (*known, "caller", caller.subject, "role", caller.role)
+
 
 @dataclass(slots=True)
 class World:
@@ -231,16 +238,16 @@ class Gateway:
 
     async def _keys(self, planned: Planned) -> Keyset:
         route, keys = planned.known.routed.route, self._world.keys
-        owner = Owner(route.tenant, route.region)
+        owner, needs = Owner(route.tenant, route.region), planned.plan.needs()
         sealing = {
             (group, purpose): keys.at_hand(owner, group, purpose) or await keys.active(owner, group, purpose)
-            for group, purpose in planned.plan.groups_needed()
+            for group, purpose in needs.groups
         }
         opening = {}
-        for key_id in planned.plan.ids_needed():
+        for key_id in needs.ids:
             if (key := await keys.by_id(owner, key_id)) is not None:
                 opening[key_id] = key
-        replaced = {group: await keys.previous(owner, group) for group in planned.plan.replaced_needed()}
+        replaced = {group: await keys.previous(owner, group) for group in needs.replaced}
         return Keyset(sealing, opening, replaced)
 
     async def _send(self, protected: Protected, trace: _Trace) -> Answered:
@@ -264,43 +271,36 @@ class Gateway:
         return self._cohorts.rest()
 
     def _audit_carried(self, trace: _Trace, phase: str, carried: Carried) -> None:
-        counts = carried.counts
-        record: dict[str, str | int] = {
-            "phase": phase,
-            "policy": carried.plan.policy,
-            "revision": carried.plan.revision,
+        counts, plan = carried.counts, carried.plan
+        values = {
             "values_protected": counts.get("encrypted", 0),
             "values_revealed": counts.get("revealed", 0) + counts.get("revealed masked", 0),
             "values_allowed": counts.get("allowed", 0),
             "values_masked": counts.get("masked", 0),
             "values_dropped": counts.get("dropped", 0),
         }
-        self._audit(trace, "cleared", record)
+        self._audit(trace, "cleared", values, "phase", phase, "policy", plan.policy, "revision", plan.revision)
         for treatment, amount in counts.items():
             self._world.measures.count("values", treatment, by=amount)
         if unknown := counts.get("unclassified"):  # WeChat has a field that the policy does not know yet
             route = trace.route.name if trace.route else ""
             self._world.log.write(Level.WARNING, "unclassified", route=route, delivery=trace.delivery, count=unknown)
 
-    def _audit(self, trace: _Trace, event: str, record: Mapping[str, str | int]) -> None:
+    def _audit(self, trace: _Trace, event: str, values: Mapping[str, int], *names: str) -> None:
         """Refusal `audit_unwritable` if the record cannot be written: what is not on record must not happen."""
-        full: dict[str, str | int | float | bool | None] = {"event": event, "at": round(self._world.clock.now(), 3)}
-        if (route := trace.route) is not None:
-            full["route"], full["direction"] = route.name, route.kind.word
+        record: dict[str, str | int | float | bool | None] = {"event": event, "at": round(self._world.clock.now(), 3)}
         if trace.delivery:
-            full["delivery"] = trace.delivery
-        if (caller := trace.caller) is not None:
-            full["caller"], full["role"] = caller.subject, caller.role
-        full |= record
+            record["delivery"] = trace.delivery
+        record |= values
         try:
-            self._world.audit.append(full)
+            self._world.audit.append(record, (*trace.names, *names))
         except OSError:
             raise Refusal("audit_unwritable") from None
 
     def _refuse(self, trace: _Trace, refusal: Refusal) -> Refused:
         refusal = plain(refusal)
         try:
-            self._audit(trace, "refused", {"code": refusal.code, "stage": refusal.row.stage})
+            self._audit(trace, "refused", {}, "code", refusal.code, "stage", refusal.row.stage)
         except Refusal as unwritable:
             refusal = plain(unwritable)
         facts = {"code": refusal.code, "stage": refusal.row.stage, "delivery": trace.delivery}

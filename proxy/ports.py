@@ -106,8 +106,9 @@ class Upstream(Protocol):
 
 
 class Audit(Protocol):
-    def append(self, record: Mapping[str, str | int | float | bool | None]) -> None:
-        """Written before bytes leave. Raises OSError if it cannot be."""
+    def append(self, record: Mapping[str, str | int | float | bool | None], names: tuple[str, ...] = ()) -> None:
+        """Written before bytes leave. `names`: keys and values by turns that configuration and policies say and that
+        may be remembered. Raises OSError if it cannot be."""
         ...
 
 

@@ -53,16 +53,8 @@ _FRAME: Final = 256  # more than n, prev, hash and line end take of any line; al
 _INT_BOUND: Final = 1 << 63
 _EVENT: Final = re.compile(EVENT, re.ASCII)
 _BAD_EVENT: Final = "audit record: event must be a plain name and none of the chain's own; rename it"
+_BAD_KEY: Final = "audit record: a key is not in ALLOWED_KEYS, or stands there twice; leave it out"
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
-
-
-# Their values are few: names out of configuration and policies, codes, steps.
-_WORDS: Final = frozenset(
-    {
-        *("route", "direction", "phase", "outcome", "code", "stage", "revision"),
-        *("account", "caller", "role", "policy", "subject"),
-    }
-)
 
 
 class AuditUnwritable(OSError):
@@ -116,13 +108,14 @@ class AuditChain:
         """The newest record written."""
         return Head(self._slot, self._n, self._hash.decode())
 
-    def append(self, record: Mapping[str, AuditValue]) -> None:
+    def append(self, record: Mapping[str, AuditValue], names: tuple[str, ...] = ()) -> None:
         """Write one record: `event` and any other of ALLOWED_KEYS, strings printable and at most MAX_STRING long.
 
-        Returns when the kernel has the whole line. Raises ValueError (the record is not fit to be written) or
-        AuditUnwritable (nothing of it stays in the chain).
+        `names`: more of them, keys and values by turns, which are remembered as they are written: only what comes out
+        of configuration and policies. Returns when the kernel has the whole line. Raises ValueError (the record is not
+        fit to be written) or AuditUnwritable (nothing of it stays in the chain).
         """
-        payload = _payload(record)
+        payload = _payload(record, names)
         if self.broken:
             raise self._unwritable("the chain is closed or broken by an earlier failure", "reopen it")
         if self._size + len(payload) + 2 * _FRAME > self._max_bytes:
@@ -319,19 +312,20 @@ class AuditChain:
         return AuditUnwritable(f"audit {self._directory} worker-{self._slot}: {cause}; {next_step}")
 
 
-def _payload(record: Mapping[str, AuditValue]) -> bytes:
+def _payload(record: Mapping[str, AuditValue], names: tuple[str, ...]) -> bytes:
     """A record -> its members as JSON without the braces, `event` first. Errors never name what is not allowed."""
-    if not record.keys() <= ALLOWED_KEYS:
-        raise ValueError("audit record: a key is not in ALLOWED_KEYS; leave it out")
     event = record.get("event")
     if type(event) is not str:
         raise ValueError(_BAD_EVENT)
-    members = [_event(event)]
+    named, taken = _named(names)
+    if not record.keys() <= ALLOWED_KEYS or not taken.isdisjoint(record):
+        raise ValueError(_BAD_KEY)
+    members = [_event(event), *named]
     for key, value in record.items():
         if type(value) is int and -_INT_BOUND <= value < _INT_BOUND:
             members.append(f'"{key}":{value}')
         elif key != "event":
-            members.append(_word(key, value) if type(value) is str and key in _WORDS else _member(key, value))
+            members.append(_member(key, value))
     payload = ",".join(members).encode()
     if len(payload) > MAX_LINE - _FRAME:
         raise ValueError(f"audit record: longer than {MAX_LINE - _FRAME} bytes; shorten it")
@@ -357,9 +351,13 @@ def _event(event: str) -> str:
 
 
 @lru_cache(1024)
-def _word(key: str, value: str) -> str:
-    """A member of _WORDS."""
-    return _member(key, value)
+def _named(names: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The members that `names` stand for, in one piece if there are any, and their keys."""
+    keys, values = names[::2], names[1::2]
+    if len(keys) != len(values) or len(set(keys)) != len(keys) or not ALLOWED_KEYS.issuperset(keys):
+        raise ValueError(_BAD_KEY)
+    members = [_member(key, value) for key, value in zip(keys, values, strict=True)]
+    return (",".join(members),) if members else (), frozenset(keys)
 
 
 def _is_fit(value: object) -> bool:

@@ -77,6 +77,16 @@ class Step:
 
 
 @record
+class Needs:
+    """`groups`: class group and purpose of every key something will be sealed with. `ids`: of every token that will be
+    opened. `replaced`: class group of every lookup key whose old values will be written beside the new ones."""
+
+    groups: set[tuple[str, Purpose]]
+    ids: set[bytes]
+    replaced: set[str]
+
+
+@record
 class Plan:
     """Steps for the leaves of all parts of a message, in the order of documents and leaves: one each.
 
@@ -112,21 +122,16 @@ class Plan:
         """Whether every leaf has its step."""
         return len(self.steps) == sum([len(document.leaves) for document in self.documents])
 
-    def groups_needed(self) -> set[tuple[str, Purpose]]:
-        """Class group and purpose of every key something will be sealed with."""
-        needed: set[tuple[str, Purpose]] = set()
+    def needs(self) -> Needs:
+        """The keys that carrying it out takes."""
+        needs = Needs(set(), set(), set())
         for step in self.steps:
+            if step.token is not None:
+                needs.ids.add(step.token.key_id)
             if step.treatment in _SEALING:
-                needed |= step.rule.keys
-        return needed
-
-    def replaced_needed(self) -> set[str]:
-        """Class group of every lookup key whose old values will be written beside the new ones."""
-        return {group for step in self.steps if step.treatment in _SEALING for group in step.rule.replaced}
-
-    def ids_needed(self) -> set[bytes]:
-        """Key id of every token that will be opened."""
-        return {step.token.key_id for step in self.steps if step.token}
+                needs.groups.update(step.rule.keys)
+                needs.replaced.update(step.rule.replaced)
+        return needs
 
 
 def make_plan(
@@ -164,7 +169,9 @@ def draft_plan(
     """Like `make_plan`, but a refused leaf is a step that says so: what explain shows."""
     if body is not None and body.form != rules.form:
         raise Refusal("document_type")
-    documents = (read_query(query), *head) if body is None else (body, read_query(query), *head)
+    if query:
+        head = (read_query(query), *head)
+    documents = head if body is None else (body, *head)
     steps: list[Step] = []
     if not rules.openings:
         for document in documents:

@@ -24,7 +24,7 @@ from proxy.cleared import StoredReply
 from proxy.ports import Claim, Deliveries, Delivery
 from proxy.refusal import Refusal
 from proxy.replay.arena import ReplyRing
-from proxy.replay.table import Table, buckets_for
+from proxy.replay.table import NO_ROOM, Table, buckets_for
 from proxy.wechat.reply import SUCCESS
 
 _TRIPLE: Final = struct.Struct("=16s16sd")  # payload key, message key, first seen
@@ -151,15 +151,15 @@ class SharedDeliveries(Deliveries):
         """As ports.Deliveries. `hold` must be longer than an exchange may take: when it has run out, the next
         delivery of the message is a FIRST."""
         with self._lock:
-            triple = self._triples.find(delivery.triple)
-            known = triple is not None and self._triples.lives(triple, now)
-            if triple is not None and known:
+            triple, known = self._triples.locate(delivery.triple, now)
+            known = known and self._triples.lives(triple, now)
+            if known:
                 self._require_repeat(triple, delivery, now)
-            message = self._messages.find(delivery.message)
-            free = message is None or self._is_free(message, now)
-            # Room for both before either is written: nothing is remembered of what is refused.
-            triple = self._room(self._triples, delivery.triple, now) if triple is None else triple
-            message = self._room(self._messages, delivery.message, now) if message is None else message
+            message, there = self._messages.locate(delivery.message, now)
+            free = not there or self._is_free(message, now)
+            if NO_ROOM in (triple, message):  # before either is written: nothing is remembered of what is refused
+                self._words[_FULL] += 1
+                raise Refusal("deliveries_full")
             until = now + self._triple_window
             if not free and not known:  # first, so that no triple ever outlives its message
                 self._messages.extend(message, until)
@@ -197,16 +197,9 @@ class SharedDeliveries(Deliveries):
         if now - seen > self._repeat_window:
             raise Refusal("delivery_replayed")
 
-    def _room(self, table: Table, key: bytes, now: float) -> int:
-        slot = table.room(key, now)
-        if slot is None:
-            self._words[_FULL] += 1
-            raise Refusal("deliveries_full")
-        return slot
-
     def _pending(self, key: bytes) -> int | None:
-        slot = self._messages.find(key)
-        return slot if slot is not None and self._messages.get(slot)[0] == _PENDING else None
+        slot, there = self._messages.locate(key, 0.0)  # whatever the time is: no room is wanted
+        return slot if there and self._messages.get(slot)[0] == _PENDING else None
 
     def _is_free(self, slot: int, now: float) -> bool:
         if not self._messages.lives(slot, now):

@@ -16,13 +16,14 @@ from typing import Any, Final
 
 KEY: Final = 16  # bytes
 WAYS: Final = 16
+NO_ROOM: Final = -1  # in place of a slot
 # Below this load the two buckets of a key were never both full in trials with a million records; 90 % was too much.
 LOAD: Final = 0.75
 
 _TIME: Final = 8  # bytes
 _BUCKET: Final = WAYS * KEY
 _TIMES: Final = struct.Struct(f"={WAYS}d")  # of one bucket
-_UNUSED: Final = bytes(_TIME)
+_UNUSED: Final = bytes(KEY)
 _MASK: Final = (1 << 128) - 1
 
 
@@ -45,7 +46,6 @@ class Table:
         self._buckets = buckets
         self._body = body
         self._secret = secret | 1
-        self._key, self._chosen = b"", (0, 0)  # where the last key asked for may stand
         self._keys = offset + slots * _TIME
         self._bodies = self._keys + slots * KEY
         self._offset = offset
@@ -59,52 +59,54 @@ class Table:
     def close(self) -> None:
         self._until.release()
 
-    def find(self, key: bytes) -> int | None:
-        """The slot of the record of `key`, whether its time is over or not. ValueError if `key` is not 16 bytes."""
+    def locate(self, key: bytes, now: float) -> tuple[int, bool]:
+        """The slot of the record of `key`, whether its time is over or not, and True. Or, if there is none, a slot for
+        it and False; NO_ROOM for a slot if all records it might replace are still needed `now`.
+
+        ValueError if `key` is not 16 bytes.
+        """
         if len(key) != KEY:  # a shorter one would be found inside others
             raise ValueError(f"a key must have {KEY} bytes, not {len(key)}")
-        for bucket in self._choices(key):
-            start = self._keys + bucket * _BUCKET
-            keys = self._memory[start : start + _BUCKET]
+        memory, until = self._memory, self._until
+        slot, most = NO_ROOM, -1
+        mixed = (int.from_bytes(key, "little") * self._secret & _MASK) >> 64
+        for half in (mixed >> 32, mixed & 0xFFFFFFFF):
+            first = (half * self._buckets >> 32) * WAYS
+            start = self._keys + first * KEY
+            keys = memory[start : start + _BUCKET]
             at = keys.find(key)
             while at >= 0:
                 way, inside = divmod(at, KEY)
-                slot = bucket * WAYS + way
-                if inside == 0 and self._until[slot] > 0.0:  # else it spans two keys, or its record is not whole
-                    return slot
+                if inside == 0 and until[first + way] > 0.0:  # else it spans two keys, or its record is not whole
+                    return first + way, True
                 at = keys.find(key, at + 1)
-        return None
+            # Slots are taken in turn, so that what follows the first unused one is unused, too. The key before it may
+            # end with zeros.
+            at = keys.find(_UNUSED)
+            way = -(-at // KEY)
+            unused = WAYS - way
+            if at < 0 or until[first + way] > 0.0:  # none; or there are that many zeros in keys
+                way, unused = self._earliest(first, now), 0
+            if way >= 0 and unused > most:  # of two buckets the emptier one, so that both fill evenly
+                slot, most = first + way, unused
+        return slot, False
 
     def lives(self, slot: int, now: float) -> bool:
         """Whether the time of the record at `slot` is not over."""
         return self._until[slot] > now
 
-    def room(self, key: bytes, now: float) -> int | None:
-        """A slot for a `key` that `find` does not know. None: all records it might replace are still needed."""
-        best, most = None, -1
-        for bucket in self._choices(key):
-            first = bucket * WAYS
-            start = self._offset + first * _TIME
-            # Slots are taken in turn, so that what follows the first unused one is unused, too. No time's last byte is
-            # zero: eight zeros begin where a slot does.
-            at = self._memory[start : start + WAYS * _TIME].find(_UNUSED)
-            way, unused = (at // _TIME, WAYS - at // _TIME) if at >= 0 else (self._earliest(start, now), 0)
-            if way is not None and unused > most:  # of two buckets the emptier one, so that both fill evenly
-                best, most = first + way, unused
-        return best
-
-    def _earliest(self, start: int, now: float) -> int | None:
-        """Where in a full bucket the record stands whose time was over first; None if none's is."""
-        times = _TIMES.unpack_from(self._memory, start)
+    def _earliest(self, first: int, now: float) -> int:
+        """Where in the bucket of the slot `first` the record stands whose time was over first; NO_ROOM if none's is."""
+        times = _TIMES.unpack_from(self._memory, self._offset + first * _TIME)
         earliest = min(times)
-        return times.index(earliest) if earliest <= now else None
+        return times.index(earliest) if earliest <= now else NO_ROOM
 
     def get(self, slot: int) -> tuple[Any, ...]:
         """The fields of a live record."""
         return self._body.unpack_from(self._memory, self._bodies + slot * self._body.size)
 
     def put(self, slot: int, key: bytes, until: float, *fields: bytes | float) -> None:
-        """Writes the record of `key` into the slot that `find` or else `room` named for it: a key never has two."""
+        """Writes the record of `key` into the slot that `locate` named for it: a key never has two."""
         self._until[slot] = 0.0
         at = self._keys + slot * KEY
         self._memory[at : at + KEY] = key
@@ -122,10 +124,3 @@ class Table:
         """A live record lives until then, or longer if it did already."""
         if until > self._until[slot]:
             self._until[slot] = until
-
-    def _choices(self, key: bytes) -> tuple[int, int]:
-        if key is not self._key:  # `find` and `room` are asked for the same key one after the other
-            mixed = (int.from_bytes(key, "little") * self._secret & _MASK) >> 64
-            self._chosen = (mixed >> 32) * self._buckets >> 32, (mixed & 0xFFFFFFFF) * self._buckets >> 32
-            self._key = key
-        return self._chosen

@@ -87,7 +87,7 @@ def test_companions_in_a_list_of_objects_are_in_each_of_them() -> None:
 def test_the_plan_asks_for_the_keys_of_the_companions_and_no_others(write: str, keys: set[Purpose]) -> None:
     it = house(f"json:$.a: {{class: phone, as: phone, write: {write}}}")
     plan = make_plan(it.policy, it.rules(Direction.AGENT, "POST", "/m"), read_json(b'{"a":"13800138000"}'), "", "")
-    assert plan.groups_needed() == {("default", purpose) for purpose in keys}
+    assert plan.needs().groups == {("default", purpose) for purpose in keys}
 
 
 # --- names

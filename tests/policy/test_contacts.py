@@ -99,7 +99,7 @@ def test_a_national_number_is_one_of_its_region(region: str, typed: str, same: s
 
 def test_a_search_takes_the_lookup_key_only() -> None:
     plan = make_plan(IT.policy, SEARCH, None, "q=13800138000", "")
-    assert plan.groups_needed() == {("default", Purpose.LOOKUP)}
+    assert plan.needs().groups == {("default", Purpose.LOOKUP)}
 
 
 def test_another_number_is_not_found_and_none_is_refused() -> None:

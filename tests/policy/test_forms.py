@@ -34,7 +34,7 @@ def value(name: str, text: object) -> object:
 
 def needed(it: House, body: str) -> set[tuple[str, Purpose]]:
     rules = it.rules(Direction.AGENT, "POST", "/m")
-    return make_plan(it.policy, rules, read_json(body.encode()), "", "").groups_needed()
+    return make_plan(it.policy, rules, read_json(body.encode()), "", "").needs().groups
 
 
 def test_each_form_is_what_the_crypto_package_gives() -> None:
@@ -127,7 +127,7 @@ def test_a_token_is_a_text_like_others_to_forms_that_open_nothing() -> None:
     assert value("hashed", token) == hashed(IT, token.casefold(), "hashed")
     body = read_json(json.dumps({"hashed": token}).encode())
     plan = make_plan(IT.policy, IT.rules(Direction.AGENT, "POST", "/m"), body, "", "")
-    assert plan.ids_needed() == set()
+    assert plan.needs().ids == set()
 
 
 LONG = st.text(

@@ -333,18 +333,18 @@ def test_only_values_that_can_be_tokens_are_taken_apart_and_wechat_s_never_are()
     house = ruled(rules_text)
     plan = make_plan(house.policy, rule_set(house), read_json(body.encode()), "", "")
     assert [step.token is not None for step in plan.steps] == [True, False, False]
-    assert plan.ids_needed() == {field_token.parse(TOKEN).key_id}
+    assert plan.needs().ids == {field_token.parse(TOKEN).key_id}
     house = ruled(rules_text, direction="outbound", phase="response")
     plan = make_plan(house.policy, rule_set(house, response=True), read_json(body.encode()), "", "")
     assert [step.token for step in plan.steps] == [None, None, None]
-    assert plan.ids_needed() == set()
+    assert plan.needs().ids == set()
 
 
 def test_a_plan_names_the_keys_it_seals_with() -> None:
     house = ruled("json:$.a: {class: secret, as: a}\njson:$.b: {class: id, as: b}\njson:$.c: allow")
 
     def needed(body: str) -> set[tuple[str, Purpose]]:
-        return make_plan(house.policy, rule_set(house), read_json(body.encode()), "", "").groups_needed()
+        return make_plan(house.policy, rule_set(house), read_json(body.encode()), "", "").needs().groups
 
     assert needed('{"a": 1, "b": 2, "c": 3}') == {("default", Purpose.DATA), ("default", Purpose.LOOKUP)}
     assert needed('{"b": 2, "c": 3}') == {("default", Purpose.LOOKUP)}

@@ -69,9 +69,9 @@ def test_a_token_of_another_datum_is_no_token_whatever_its_key() -> None:
 def test_a_plan_names_the_keys_it_needs() -> None:
     rules = IT.rules(Direction.AGENT, "POST", "/m")
     plan = make_plan(IT.policy, rules, read_json(b'{"phone": "1"}'), "", "")
-    assert plan.groups_needed() == {("default", Purpose.LOOKUP)} and plan.replaced_needed() == {"default"}
+    assert plan.needs().groups == {("default", Purpose.LOOKUP)} and plan.needs().replaced == {"default"}
     plan = make_plan(IT.policy, rules, read_json(b'{"stored": "1"}'), "", "")
-    assert plan.replaced_needed() == set()
+    assert plan.needs().replaced == set()
 
 
 def test_without_the_old_key_nothing_is_written() -> None:

@@ -100,7 +100,7 @@ def test_what_is_sent_stands_in_the_audit_log_before(house: House) -> None:
 
 
 class _Unwritable:
-    def append(self, _record: Any) -> None:
+    def append(self, _record: Any, _names: Any) -> None:
         raise OSError(28, "no space left on device")
 
 

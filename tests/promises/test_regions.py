@@ -73,8 +73,8 @@ def active(keyring: Keyring, owner: Owner, purpose: Purpose) -> DataKey:
 
 async def keyset(keyring: Keyring, owner: Owner, plan: Plan) -> Keyset:
     """As the gateway asks for keys."""
-    sealing = {(group, use): await keyring.active(owner, group, use) for group, use in plan.groups_needed()}
-    found = {key_id: await keyring.by_id(owner, key_id) for key_id in plan.ids_needed()}
+    sealing = {(group, use): await keyring.active(owner, group, use) for group, use in plan.needs().groups}
+    found = {key_id: await keyring.by_id(owner, key_id) for key_id in plan.needs().ids}
     return Keyset(sealing, {key_id: key for key_id, key in found.items() if key is not None})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.replay.table import KEY, WAYS, Table, buckets_for
+from proxy.replay.table import KEY, NO_ROOM, WAYS, Table, buckets_for
 
 BODY = struct.Struct("=Q")
 NOW = 1000.0
@@ -20,14 +20,24 @@ def table() -> Iterator[Table]:
 
 
 def put(table: Table, key: bytes, until: float, value: int) -> None:
-    slot = table.find(key)
-    slot = table.room(key, NOW) if slot is None else slot
-    assert slot is not None
+    slot, _ = table.locate(key, NOW)
+    assert slot != NO_ROOM
     table.put(slot, key, until, value)
 
 
+def find(table: Table, key: bytes) -> int | None:
+    slot, there = table.locate(key, NOW)
+    return slot if there else None
+
+
+def room(table: Table, now: float) -> int:
+    slot, there = table.locate(b"k" * KEY, now)
+    assert not there
+    return slot
+
+
 def value(table: Table, key: bytes) -> int | None:
-    slot = table.find(key)
+    slot = find(table, key)
     return None if slot is None else int(table.get(slot)[0])
 
 
@@ -62,21 +72,20 @@ def test_empty_slots_are_not_the_zero_key(table: Table) -> None:
 @pytest.mark.parametrize("key", [b"", b"short", bytes(17)])
 def test_refuses_keys_of_another_length(table: Table, key: bytes) -> None:
     with pytest.raises(ValueError, match="16 bytes"):
-        table.find(key)
+        table.locate(key, NOW)
 
 
 def test_never_evicts_a_living_record_and_reuses_a_dead_one(table: Table) -> None:
     for number in range(WAYS):
         put(table, number.to_bytes(KEY), NOW + 10 + number, number)
-    assert table.room(b"k" * KEY, NOW) is None
-    assert table.room(b"k" * KEY, NOW + 9.9) is None
-    slot = table.room(b"k" * KEY, NOW + 10)
-    assert slot == table.find(bytes(KEY))
+    assert room(table, NOW) == NO_ROOM
+    assert room(table, NOW + 9.9) == NO_ROOM
+    assert room(table, NOW + 10) == find(table, bytes(KEY))
 
 
 def test_extending_never_shortens(table: Table) -> None:
     put(table, b"k" * KEY, NOW + 10, 1)
-    slot = table.find(b"k" * KEY)
+    slot = find(table, b"k" * KEY)
     assert slot is not None
     table.extend(slot, NOW + 5)
     assert table.lives(slot, NOW + 9)
@@ -107,7 +116,7 @@ def test_a_half_written_record_is_not_there(doing: str, living: bool) -> None:
     body = TornBody("=Q")
     table = Table(mmap.mmap(-1, Table.size(1, body)), 0, 1, body, 12345)
     put(table, b"k" * KEY, NOW + 10 if living else NOW - 10, 1)
-    slot = table.find(b"k" * KEY)
+    slot = find(table, b"k" * KEY)
     assert slot is not None
     body.torn = True
     with pytest.raises(Killed):
@@ -115,7 +124,7 @@ def test_a_half_written_record_is_not_there(doing: str, living: bool) -> None:
             table.put(slot, b"k" * KEY, NOW + 10, 2)
         else:
             table.change(slot, 2)
-    assert table.find(b"k" * KEY) is None
+    assert find(table, b"k" * KEY) is None
     body.torn = False
     put(table, b"k" * KEY, NOW + 10, 3)
     assert value(table, b"k" * KEY) == 3
