@@ -72,6 +72,10 @@ class _Second:
     """What llhttp understands of one request."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Ready for the next request of the connection; nothing of the last one stays in memory."""
         self.target = b""
         self.fields = 0
         self.body = bytearray()
@@ -101,6 +105,8 @@ class HttpLayer(layer.Layer):
         self._head: Head | None = None
         self._body: Body | None = None
         self._done = False
+        self._second = _Second()
+        self._second_reader = httptools.HttpRequestParser(self._second)
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if self._done or isinstance(event, events.Start):
@@ -166,18 +172,18 @@ class HttpLayer(layer.Layer):
 
     def _agree(self, head: Head, framed: bytearray, body: bytes) -> None:
         """The second reader must understand the very same request."""
-        second = _Second()
-        parser = httptools.HttpRequestParser(second)
+        second, feed = self._second, self._second_reader.feed_data
         try:
-            parser.feed_data(self._raw_head)
+            feed(self._raw_head)
             if framed:
-                parser.feed_data(framed)
+                feed(framed)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             raise Refusal("http_malformed") from None
         target = f"{head.path}?{head.query}" if head.query else head.path
         same = second.completed == 1 and second.fields == len(head.headers) and second.body == body
         if not same or second.target.decode("latin-1") not in (target, target + "?"):
             raise Refusal("http_malformed")
+        second.forget()
 
     def _exchange(self, body: bytes) -> layer.CommandGenerator[None]:
         head = self._head
@@ -187,7 +193,7 @@ class HttpLayer(layer.Layer):
         self._desk.phase("exchange")
         exchange = Exchange(Request(head.method, head.path, head.query, head.headers, body, head.host))
         yield exchange
-        self._head = self._body = None
+        self._head, self._body, self._raw_head = None, None, b""
         if exchange.answer is None:
             raise Refusal("not_cleared")
         keep_alive = head.keep_alive and not self._desk.draining() and not _is_unproved(exchange.answer)

@@ -97,6 +97,50 @@ def test_keys_outside_the_allow_list_raise_and_are_not_repeated(directory: Path,
     assert intact(directory).records == 1
 
 
+def test_names_are_members_like_any_other_and_come_right_after_the_event(directory: Path) -> None:
+    chain = opened(directory)
+    for number in range(2):
+        chain.append({"event": "exchange", "values_allowed": number}, ("route", "é \"x", "role", "crm"))
+    chain.append({"event": "exchange", "values_allowed": 2, "route": "é \"x", "role": "crm"})
+    chain.close()
+    lines = [json.loads(line) for line in lines_of(directory / CURRENT)[1:]]
+    assert [list(line) for line in lines[:2]] == [["n", "event", "route", "role", "values_allowed", "prev", "hash"]] * 2
+    told = [{key: line[key] for key in ("event", "route", "role")} for line in lines]
+    assert told == [{"event": "exchange", "route": "é \"x", "role": "crm"}] * 3
+    assert [line["values_allowed"] for line in lines] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("content", "hello"),
+        ("route",),
+        ("route", "hello", "role"),
+        ("route", "hello", "route", "hello"),
+        ("event", "hello"),
+        ("at", "hello"),
+        ("n", "hello"),
+        ("hello", "route"),
+    ],
+)
+def test_names_that_are_no_members_or_stand_twice_raise(directory: Path, names: tuple[str, ...]) -> None:
+    chain = opened(directory)
+    with pytest.raises(ValueError, match="ALLOWED_KEYS") as error:
+        chain.append({"event": "exchange", "at": 1}, names)
+    assert "hello" not in str(error.value)
+    chain.close()
+    assert intact(directory).records == 1
+
+
+@pytest.mark.parametrize("value", ["x" * 257, "two\nlines", "\ud800"])
+def test_names_are_as_plain_as_other_values(directory: Path, value: str) -> None:
+    chain = opened(directory)
+    for _ in range(2):  # what was refused once is refused again
+        with pytest.raises(ValueError, match="route is not"):
+            chain.append({"event": "exchange"}, ("route", value))
+    chain.close()
+
+
 @pytest.mark.parametrize(
     "value",
     ["x" * 257, "two\nlines", "\x1b[31m", "\ud800", "\u202e", float("nan"), float("inf"), 1 << 63, b"bytes", ["list"]],
