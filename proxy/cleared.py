@@ -78,6 +78,7 @@ def require_cleared_reply(value: object) -> ClearedReply:
 _MEDIA = {"xml": b"text/xml; charset=utf-8", "json": b"application/json; charset=utf-8", "": b"text/plain"}
 _MEDIA |= {"form": b"application/x-www-form-urlencoded", "multipart": b"multipart/form-data; boundary="}
 _FORMS = {media: form for form, media in _MEDIA.items()}
+_SUCCESS = ClearedReply(_SEAL, 200, _MEDIA[""], wechat_reply.SUCCESS)
 
 
 def _evidence(carried: object) -> Carried:
@@ -115,7 +116,7 @@ def clear_sealed(carried: Carried, sealed: bytes) -> ClearedReply:
 
 def clear_success() -> ClearedReply:
     """WeChat's constant for "received, nothing to send"."""
-    return ClearedReply(_SEAL, 200, _MEDIA[""], wechat_reply.SUCCESS)
+    return _SUCCESS
 
 
 def clear_echo(echo: bytes) -> ClearedReply:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.message import Request
 from proxy.policy.compiled import Policy
@@ -94,10 +94,20 @@ class RouteTable:
 
     routes: tuple[Route, ...]
     policies: dict[str, Policy]
+    _by_place: dict[tuple[str, str], tuple[Route, ...]] = field(init=False, repr=False, default_factory=dict)
+    """By listener and path, prefixes by listener alone: however many routes there are, a request meets few."""
+
+    def __post_init__(self) -> None:
+        for route in self.routes:
+            place = route.listener, "" if route.path.endswith("/") else route.path
+            self._by_place[place] = (*self._by_place.get(place, ()), route)
 
     def find(self, listener: str, host: str, path: str) -> Route:
         """The one route of a request. Refusal `route_unknown` if there is none."""
-        found = [route for route in self.routes if route.listener == listener and route.covers(host, path)]
+        candidates = self._by_place.get((listener, path), ())
+        if prefixes := self._by_place.get((listener, "")):
+            candidates += prefixes
+        found = [route for route in candidates if route.covers(host, path)]
         if len(found) != 1:
             raise Refusal("route_unknown")
         return found[0]

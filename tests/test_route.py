@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.message import Request
 from proxy.policy.rules import Direction
@@ -65,6 +67,25 @@ def test_an_empty_table_serves_nothing() -> None:
 def test_two_routes_for_one_request_serve_none() -> None:
     table = RouteTable((PUSH, replace(PUSH, name="twin")), {})
     assert refused(lambda: table.find("public", "wx.test", "/wechat")) == "route_unknown"
+
+
+LISTENERS, HOSTS, PATHS = ("a", "b"), ("", "x", "y"), ("/", "/p", "/p/", "/p/q", "/p/q/", "/r")
+ROUTES = st.builds(
+    lambda listener, hosts, path: replace(PUSH, listener=listener, hosts=frozenset(hosts), path=path),
+    st.sampled_from(LISTENERS),
+    st.sets(st.sampled_from(HOSTS[1:])),
+    st.sampled_from(PATHS),
+)
+
+
+@given(st.lists(ROUTES, max_size=8), st.sampled_from(LISTENERS), st.sampled_from(HOSTS), st.sampled_from(PATHS))
+def test_a_request_gets_the_one_route_that_covers_it(routes: list[Route], listener: str, host: str, path: str) -> None:
+    table = RouteTable(tuple(routes), {})
+    covering = [route for route in routes if route.listener == listener and route.covers(host, path)]
+    if len(covering) == 1:
+        assert table.find(listener, host, path) is covering[0]
+    else:
+        assert refused(lambda: table.find(listener, host, path)) == "route_unknown"
 
 
 @pytest.mark.parametrize(

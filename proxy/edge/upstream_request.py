@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from proxy.cleared import ClearedRequest
@@ -42,9 +43,14 @@ def encode(request: ClearedRequest, own_fields: bytes) -> bytes:
 
 def _require_fit(headers: HeaderList) -> None:
     """Both grammars are about single characters, so that all names, and all values, can be matched in one piece."""
-    names = [name.lower() for name, _ in headers]
     values = b"".join([value for _, value in headers])
-    if not _NAMES.fullmatch(b"".join(names)) or not all(names) or not _VALUES.fullmatch(values):
+    if not _are_fit(tuple([name for name, _ in headers])) or not _VALUES.fullmatch(values):
         raise Refusal("not_cleared")
-    if not _OWN.isdisjoint(names):
-        raise Refusal("not_cleared")
+
+
+@lru_cache(256)
+def _are_fit(names: tuple[bytes, ...]) -> bool:
+    """Whether `names`, which policies choose and no caller, may stand in one request."""
+    if not _NAMES.fullmatch(b"".join(names)) or not all(names):
+        return False
+    return _OWN.isdisjoint([name.lower() for name in names])

@@ -12,7 +12,7 @@ from typing import Any, Final
 import httptools
 
 from proxy.edge.upstream_request import TOKEN
-from proxy.message import HeaderList, Response, header_values
+from proxy.message import HeaderList, Response
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_FIELDS: Final = 100
@@ -126,23 +126,24 @@ class ResponseReader:
     def _read_head(self, head: bytes) -> None:
         fields = _FIELD.findall(head, head.index(b"\n") + 1)
         headers = self._headers = tuple([(name.lower(), value.strip(b" \t")) for name, value in fields])
-        framing = tuple([field for field in headers if field[0] in _FRAMING])
-        coding = header_values(framing, b"content-encoding")
-        if {value.lower() for value in coding} - {b"identity"}:
+        framing: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            if name in _FRAMING:
+                framing.setdefault(name, []).append(value)
+        if {value.lower() for value in framing.get(b"content-encoding", ())} - {b"identity"}:
             raise ResponseError
         http_1_1 = head[7:8] == b"1"
-        options = b",".join(header_values(framing, b"connection")).lower().split(b",")
+        options = b",".join(framing.get(b"connection", ())).lower().split(b",")
         self.keep_alive = http_1_1 and b"close" not in [option.strip(b" \t") for option in options]
-        self._frame(framing, http_1_1)
+        self._frame(framing.get(b"content-length", []), framing.get(b"transfer-encoding", []), http_1_1)
         if self._chunked:
             self._parser = httptools.HttpResponseParser(self)
             self._parse(head)
         self._head = True
 
-    def _frame(self, headers: HeaderList, http_1_1: bool) -> None:
-        """Where the body ends, RFC 9112 section 6.3; a body that ends with the connection is refused."""
-        lengths = header_values(headers, b"content-length")
-        codings = header_values(headers, b"transfer-encoding")
+    def _frame(self, lengths: list[bytes], codings: list[bytes], http_1_1: bool) -> None:
+        """Where the body ends, RFC 9112 section 6.3; a body that ends with the connection is refused. `lengths` and
+        `codings`: of the head."""
         empty = self._method == "HEAD" or self._status in (204, 304)
         if codings:
             self._chunked = http_1_1 and not lengths and not empty and [c.lower() for c in codings] == [b"chunked"]

@@ -185,15 +185,15 @@ class RuleSet:
     tables: Mapping[str, Table[Rule]]
     rules: tuple[Rule, ...]
     openings: Mapping[str, Table[Opening]] = field(default_factory=dict)
+    from_wechat: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "from_wechat", (self.direction, self.phase) in FROM_WECHAT)
 
     @property
     def declared_fields(self) -> frozenset[str]:
         """Names of the header fields that have rules."""
         return frozenset(str(segment) for segment in self.tables["header"].below)
-
-    @property
-    def from_wechat(self) -> bool:
-        return (self.direction, self.phase) in FROM_WECHAT
 
 
 UNCLASSIFIED = DataClass("unclassified", Action.ENCRYPT)

@@ -100,13 +100,13 @@ def test_keys_outside_the_allow_list_raise_and_are_not_repeated(directory: Path,
 def test_names_are_members_like_any_other_and_come_right_after_the_event(directory: Path) -> None:
     chain = opened(directory)
     for number in range(2):
-        chain.append({"event": "exchange", "values_allowed": number}, ("route", "é \"x", "role", "crm"))
-    chain.append({"event": "exchange", "values_allowed": 2, "route": "é \"x", "role": "crm"})
+        chain.append({"event": "exchange", "values_allowed": number}, ("route", 'é "x', "role", "crm"))
+    chain.append({"event": "exchange", "values_allowed": 2, "route": 'é "x', "role": "crm"})
     chain.close()
     lines = [json.loads(line) for line in lines_of(directory / CURRENT)[1:]]
     assert [list(line) for line in lines[:2]] == [["n", "event", "route", "role", "values_allowed", "prev", "hash"]] * 2
     told = [{key: line[key] for key in ("event", "route", "role")} for line in lines]
-    assert told == [{"event": "exchange", "route": "é \"x", "role": "crm"}] * 3
+    assert told == [{"event": "exchange", "route": 'é "x', "role": "crm"}] * 3
     assert [line["values_allowed"] for line in lines] == [0, 1, 2]
 
 
