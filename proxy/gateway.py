@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, field
 
 from proxy import cleared, journey
@@ -53,7 +53,7 @@ class _Trace:
         return self.route.kind.audience if self.route else Audience.HTTP
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str | int, ...]:
         """What an audit record says of route and caller; see `ports.Audit`."""
         route, caller = self.route, self.caller
         known = () if route is None else ("route", route.name, "direction", route.kind.word)
@@ -132,7 +132,7 @@ class Gateway:
         method = known.routed.arrived.request.method
         if method == "GET":
             reply = journey.echo(known, now)
-            self._audit(trace, "verified", {})
+            self._audit(trace, "verified")
             return reply
         if method != "POST":
             raise Refusal("method_not_allowed")
@@ -145,7 +145,7 @@ class Gateway:
         delivery = Delivery(opened.triple, opened.payload, opened.message)
         stored = await self._claim(delivery, known.routed.route)
         if stored is not None:
-            self._audit(trace, "repeated", {})
+            self._audit(trace, "repeated")
             return cleared.clear_stored(stored)
         return await self._first(delivery, opened, trace)
 
@@ -272,35 +272,35 @@ class Gateway:
 
     def _audit_carried(self, trace: _Trace, phase: str, carried: Carried) -> None:
         counts, plan = carried.counts, carried.plan
-        values = {
-            "values_protected": counts.get("encrypted", 0),
-            "values_revealed": counts.get("revealed", 0) + counts.get("revealed masked", 0),
-            "values_allowed": counts.get("allowed", 0),
-            "values_masked": counts.get("masked", 0),
-            "values_dropped": counts.get("dropped", 0),
-        }
-        self._audit(trace, "cleared", values, "phase", phase, "policy", plan.policy, "revision", plan.revision)
-        for treatment, amount in counts.items():
-            self._world.measures.count("values", treatment, by=amount)
+        said = ("phase", phase, "policy", plan.policy, "revision", plan.revision)
+        values = (
+            *("values_protected", counts.get("encrypted", 0)),
+            *("values_revealed", counts.get("revealed", 0) + counts.get("revealed masked", 0)),
+            *("values_allowed", counts.get("allowed", 0)),
+            *("values_masked", counts.get("masked", 0)),
+            *("values_dropped", counts.get("dropped", 0)),
+        )
+        self._audit(trace, "cleared", said + values)
+        self._world.measures.count_each("values", counts)
         if unknown := counts.get("unclassified"):  # WeChat has a field that the policy does not know yet
             route = trace.route.name if trace.route else ""
             self._world.log.write(Level.WARNING, "unclassified", route=route, delivery=trace.delivery, count=unknown)
 
-    def _audit(self, trace: _Trace, event: str, values: Mapping[str, int], *names: str) -> None:
-        """Refusal `audit_unwritable` if the record cannot be written: what is not on record must not happen."""
+    def _audit(self, trace: _Trace, event: str, usual: tuple[str | int, ...] = ()) -> None:
+        """`usual`: of `ports.Audit`. Refusal `audit_unwritable` if the record cannot be written: what is not on record
+        must not happen."""
         record: dict[str, str | int | float | bool | None] = {"event": event, "at": round(self._world.clock.now(), 3)}
         if trace.delivery:
             record["delivery"] = trace.delivery
-        record |= values
         try:
-            self._world.audit.append(record, (*trace.names, *names))
+            self._world.audit.append(record, trace.names + usual)
         except OSError:
             raise Refusal("audit_unwritable") from None
 
     def _refuse(self, trace: _Trace, refusal: Refusal) -> Refused:
         refusal = plain(refusal)
         try:
-            self._audit(trace, "refused", {}, "code", refusal.code, "stage", refusal.row.stage)
+            self._audit(trace, "refused", ("code", refusal.code, "stage", refusal.row.stage))
         except Refusal as unwritable:
             refusal = plain(unwritable)
         facts = {"code": refusal.code, "stage": refusal.row.stage, "delivery": trace.delivery}

@@ -106,9 +106,9 @@ class Upstream(Protocol):
 
 
 class Audit(Protocol):
-    def append(self, record: Mapping[str, str | int | float | bool | None], names: tuple[str, ...] = ()) -> None:
-        """Written before bytes leave. `names`: keys and values by turns that configuration and policies say and that
-        may be remembered. Raises OSError if it cannot be."""
+    def append(self, record: Mapping[str, str | int | float | bool | None], usual: tuple[str | int, ...] = ()) -> None:
+        """Written before bytes leave. `usual`: more of it, keys and values by turns, of which there are few and which
+        may be remembered: what configuration and policies say, small numbers. Raises OSError if it cannot be."""
         ...
 
 
@@ -125,7 +125,11 @@ class Log(Protocol):
 class Measures(Protocol):
     """Counters and histograms; names and labels are listed in observe/measures.py."""
 
-    def count(self, name: str, *labels: str, by: int = 1) -> None: ...
+    def count(self, name: str, *labels: str) -> None: ...
+
+    def count_each(self, name: str, amounts: Mapping[str, int]) -> None:
+        """Adds to a counter of one label: the amount for each."""
+        ...
 
     def observe(self, name: str, samples: Iterable[tuple[str, float]]) -> None:
         """Each sample: the histogram's label and seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -102,6 +103,8 @@ class Document:
     charset: str = "utf-8"
     boundary: str = ""
     goes_with: Mapping[int, int] = field(repr=False, default_factory=dict)
+    _texts: dict[Path, str | None] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """Once `single` was asked: the leaves' texts by path, None for several of one path."""
 
     @property
     def raw(self) -> bytes:
@@ -110,10 +113,18 @@ class Document:
 
     def single(self, *path: str) -> str | None:
         """The text of the leaf at `path`, None if there is none. Refusal `document_malformed` if there are several."""
-        found = [leaf.text for leaf in self.leaves if leaf.path == path]
-        if len(found) > 1:
+        texts = self._texts
+        if not texts:
+            texts.update([(leaf.path, leaf.text) for leaf in self.leaves])
+            if len(texts) < len(self.leaves):
+                several = Counter([leaf.path for leaf in self.leaves]) - Counter(texts.keys())
+                texts.update(dict.fromkeys(several))
+        if path not in texts:
+            return None
+        text = texts[path]
+        if text is None:
             raise Refusal("document_malformed")
-        return found[0] if found else None
+        return text
 
 
 def render(document: Document, changes: Change) -> bytes:

@@ -13,9 +13,10 @@ from proxy.document.tree import MAX_LEAVES, Kind, Leaf
 CDATA = 1
 _NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
 # Without carriage returns, which XML turns into line feeds, and the characters it has no way to write (section 2.2).
-_TEXT = r"[^<>&\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*+"
+# Said of what may stand there: `re` takes twice as long to find that a character is in none of several ranges.
+_TEXT = r"[\t\n\x20-%'-;=?-\ufffd\U00010000-\U0010ffff]*+"
 # A section ends at the first "]]>". Possessive throughout: what was read is never read again.
-_SECTION = r"(?:[^\]\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]++|\](?!\]>))*+"
+_SECTION = r"(?:[\t\n\x20-\x5c\x5e-\ufffd\U00010000-\U0010ffff]++|\](?!\]>))*+"
 _ROOT = re.compile(rf"[ \t\n]*<({_NAME})>[ \t\n]*", re.ASCII)
 _LEAF = re.compile(rf"<({_NAME})>(<!\[CDATA\[({_SECTION})\]\]>|{_TEXT})</\1>[ \t\n]*", re.ASCII)
 _BLANK = re.compile(r"[ \t\n]*")
@@ -30,13 +31,12 @@ def read_flat(text: str) -> tuple[Leaf, ...] | None:
     leaves: list[Leaf] = []
     while (match := _LEAF.match(text, position)) is not None:
         element, content, section = match.groups()
-        start = match.start(2)
-        end = start + len(content)
+        start, end = match.span(2)
+        whole = (position, end + len(element) + 3)
         if section is None:
-            leaf = Leaf((name, element), content, Kind.STRING, start, end, (position, end + len(element) + 3))
+            leaves.append(Leaf((name, element), content, Kind.STRING, start, end, whole))
         else:
-            leaf = Leaf((name, element), section, Kind.STRING, start, end, (position, end + len(element) + 3), CDATA)
-        leaves.append(leaf)
+            leaves.append(Leaf((name, element), section, Kind.STRING, start, end, whole, CDATA))
         if len(leaves) > MAX_LEAVES:  # before the signature is checked anybody may send this
             return None
         position = match.end()

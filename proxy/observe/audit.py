@@ -108,14 +108,14 @@ class AuditChain:
         """The newest record written."""
         return Head(self._slot, self._n, self._hash.decode())
 
-    def append(self, record: Mapping[str, AuditValue], names: tuple[str, ...] = ()) -> None:
+    def append(self, record: Mapping[str, AuditValue], usual: tuple[str | int, ...] = ()) -> None:
         """Write one record: `event` and any other of ALLOWED_KEYS, strings printable and at most MAX_STRING long.
 
-        `names`: more of them, keys and values by turns, which are remembered as they are written: only what comes out
-        of configuration and policies. Returns when the kernel has the whole line. Raises ValueError (the record is not
-        fit to be written) or AuditUnwritable (nothing of it stays in the chain).
+        `usual`: more of them, keys and values by turns, which are remembered as they are written: only what comes out
+        of configuration and policies, and small numbers. Returns when the kernel has the whole line. Raises ValueError
+        (the record is not fit to be written) or AuditUnwritable (nothing of it stays in the chain).
         """
-        payload = _payload(record, names)
+        payload = _payload(record, usual)
         if self.broken:
             raise self._unwritable("the chain is closed or broken by an earlier failure", "reopen it")
         if self._size + len(payload) + 2 * _FRAME > self._max_bytes:
@@ -312,15 +312,15 @@ class AuditChain:
         return AuditUnwritable(f"audit {self._directory} worker-{self._slot}: {cause}; {next_step}")
 
 
-def _payload(record: Mapping[str, AuditValue], names: tuple[str, ...]) -> bytes:
+def _payload(record: Mapping[str, AuditValue], usual: tuple[str | int, ...]) -> bytes:
     """A record -> its members as JSON without the braces, `event` first. Errors never name what is not allowed."""
     event = record.get("event")
     if type(event) is not str:
         raise ValueError(_BAD_EVENT)
-    named, taken = _named(names)
+    remembered, taken = _usual(usual)
     if not record.keys() <= ALLOWED_KEYS or not taken.isdisjoint(record):
         raise ValueError(_BAD_KEY)
-    members = [_event(event), *named]
+    members = [_event(event), *remembered]
     for key, value in record.items():
         if type(value) is int and -_INT_BOUND <= value < _INT_BOUND:
             members.append(f'"{key}":{value}')
@@ -350,13 +350,13 @@ def _event(event: str) -> str:
     return _member("event", event)
 
 
-@lru_cache(1024)
-def _named(names: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The members that `names` stand for, in one piece if there are any, and their keys."""
-    keys, values = names[::2], names[1::2]
+@lru_cache(4096)
+def _usual(items: tuple[str | int, ...]) -> tuple[tuple[str, ...], frozenset[str | int]]:
+    """The members that `items` stand for, in one piece if there are any, and their keys."""
+    keys, values = items[::2], items[1::2]
     if len(keys) != len(values) or len(set(keys)) != len(keys) or not ALLOWED_KEYS.issuperset(keys):
         raise ValueError(_BAD_KEY)
-    members = [_member(key, value) for key, value in zip(keys, values, strict=True)]
+    members = [_member(str(key), value) for key, value in zip(keys, values, strict=True)]
     return (",".join(members),) if members else (), frozenset(keys)
 
 

@@ -94,12 +94,23 @@ class WorkerMeasures:
     def __init__(self) -> None:
         self.snapshot = empty()
 
-    def count(self, name: str, *labels: str, by: int = 1) -> None:
-        key = (name, *labels)
+    def count(self, name: str, *labels: str) -> None:
+        self._add((name, *labels), 1)
+
+    def count_each(self, name: str, amounts: Mapping[str, int]) -> None:
         counts = self.snapshot.counts
-        if key not in counts and len(COUNTERS[name][1]) != len(labels):
-            raise KeyError(name)
-        counts[key] = counts.get(key, 0) + by
+        for label, amount in amounts.items():
+            key = (name, label)
+            if key in counts:
+                counts[key] += amount
+            else:
+                self._add(key, amount)
+
+    def _add(self, key: Key, amount: int) -> None:
+        counts = self.snapshot.counts
+        if key not in counts and len(COUNTERS[key[0]][1]) != len(key) - 1:
+            raise KeyError(key[0])
+        counts[key] = counts.get(key, 0) + amount
 
     def observe(self, name: str, samples: Iterable[tuple[str, float]]) -> None:
         every = self.snapshot.buckets

@@ -5,7 +5,7 @@ import gc
 import math
 import secrets
 import weakref
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -100,8 +100,10 @@ class Heard:
         self.counts: dict[str, int] = {}
         self.lines: list[tuple[str, str]] = []
 
-    def count(self, name: str, *_labels: str, by: int = 1) -> None:
-        self.counts[name] = self.counts.get(name, 0) + by
+    def count(self, name: str, *_labels: str) -> None:
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def count_each(self, name: str, amounts: Mapping[str, int]) -> None: ...
 
     def observe(self, name: str, samples: Iterable[tuple[str, float]]) -> None: ...
 

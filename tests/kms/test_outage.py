@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -41,9 +41,11 @@ class Heard:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
 
-    def count(self, name: str, *labels: str, by: int = 1) -> None:
+    def count(self, name: str, *labels: str) -> None:
         if name == "key_service_calls":
-            self.calls[labels[1]] += by
+            self.calls[labels[1]] += 1
+
+    def count_each(self, name: str, amounts: Mapping[str, int]) -> None: ...
 
     def observe(self, name: str, samples: Iterable[tuple[str, float]]) -> None: ...
 

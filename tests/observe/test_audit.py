@@ -97,7 +97,7 @@ def test_keys_outside_the_allow_list_raise_and_are_not_repeated(directory: Path,
     assert intact(directory).records == 1
 
 
-def test_names_are_members_like_any_other_and_come_right_after_the_event(directory: Path) -> None:
+def test_usual_items_are_members_like_any_other_and_come_right_after_the_event(directory: Path) -> None:
     chain = opened(directory)
     for number in range(2):
         chain.append({"event": "exchange", "values_allowed": number}, ("route", 'é "x', "role", "crm"))
@@ -123,7 +123,7 @@ def test_names_are_members_like_any_other_and_come_right_after_the_event(directo
         ("hello", "route"),
     ],
 )
-def test_names_that_are_no_members_or_stand_twice_raise(directory: Path, names: tuple[str, ...]) -> None:
+def test_usual_items_that_are_no_members_or_stand_twice_raise(directory: Path, names: tuple[str, ...]) -> None:
     chain = opened(directory)
     with pytest.raises(ValueError, match="ALLOWED_KEYS") as error:
         chain.append({"event": "exchange", "at": 1}, names)
@@ -133,7 +133,7 @@ def test_names_that_are_no_members_or_stand_twice_raise(directory: Path, names: 
 
 
 @pytest.mark.parametrize("value", ["x" * 257, "two\nlines", "\ud800"])
-def test_names_are_as_plain_as_other_values(directory: Path, value: str) -> None:
+def test_usual_items_are_as_plain_as_other_values(directory: Path, value: str) -> None:
     chain = opened(directory)
     for _ in range(2):  # what was refused once is refused again
         with pytest.raises(ValueError, match="route is not"):

@@ -25,19 +25,27 @@ def crossed(snapshot: Snapshot) -> Snapshot:
 def test_counts_by_label() -> None:
     measures = WorkerMeasures()
     measures.count("exchanges", "push", "answered")
-    measures.count("exchanges", "push", "answered", by=2)
+    measures.count("exchanges", "push", "answered")
     measures.count("exchanges", "push", "signature_wrong")
     measures.count("repeats")
+    measures.count_each("values", {"allowed": 4, "encrypted": 2})
+    measures.count_each("values", {"encrypted": 3})
     shown = samples(measures.snapshot)
-    assert shown["wxgate_exchanges_total", "outcome=answered", "route=push"] == 3
+    assert shown["wxgate_exchanges_total", "outcome=answered", "route=push"] == 2
     assert shown["wxgate_exchanges_total", "outcome=signature_wrong", "route=push"] == 1
+    assert shown["wxgate_values_total", "treatment=allowed"] == 4
+    assert shown["wxgate_values_total", "treatment=encrypted"] == 5
     assert shown[("wxgate_repeats_total",)] == 1
 
 
 @pytest.mark.parametrize("name,labels", [("words", ()), ("exchanges", ("push",)), ("repeats", ("a",)), ("ready", ())])
 def test_what_is_not_declared_cannot_be_counted(name: str, labels: tuple[str, ...]) -> None:
+    measures = WorkerMeasures()
     with pytest.raises(KeyError):
-        WorkerMeasures().count(name, *labels)
+        measures.count(name, *labels)
+    with pytest.raises(KeyError):
+        measures.count_each(name, {"encrypted": 1})
+    assert not measures.snapshot.counts
 
 
 @pytest.mark.parametrize("name", ["words", "exchanges", "repeats"])
@@ -62,7 +70,8 @@ def test_seconds_fall_into_their_buckets_bounds_included() -> None:
 def test_the_sum_of_workers_is_exact_and_leaves_each_alone() -> None:
     workers = [WorkerMeasures() for _ in range(3)]
     for number, measures in enumerate(workers, 1):
-        measures.count("exchanges", "push", "answered", by=number)
+        measures.count("exchanges", "push", "answered")
+        measures.count_each("values", {"encrypted": number})
         measures.count("handshakes", f"l{number}", "TLSv1.3")
         measures.observe("step_seconds", [("send", number)])
     total = empty()
@@ -71,7 +80,8 @@ def test_the_sum_of_workers_is_exact_and_leaves_each_alone() -> None:
         for measures in workers:
             total.add(crossed(measures.snapshot))
     shown = samples(total)
-    assert shown["wxgate_exchanges_total", "outcome=answered", "route=push"] == 6
+    assert shown["wxgate_exchanges_total", "outcome=answered", "route=push"] == 3
+    assert shown["wxgate_values_total", "treatment=encrypted"] == 6
     assert shown["wxgate_handshakes_total", "listener=l2", "version=TLSv1.3"] == 1
     assert shown["wxgate_step_seconds_sum", "step=send"] == 6
     assert workers[0].snapshot.counts["exchanges", "push", "answered"] == 1

@@ -987,7 +987,7 @@ GUARDS: tuple[Guard, ...] = (
           "self._head, self._body, self._raw_head = None, None, b\"\"",
           "self._head, self._body = None, None",
           ("tests/edge/test_http_layer.py",)),
-    Guard("names of the audit log", "proxy/observe/audit.py",
+    Guard("usual members of the audit log", "proxy/observe/audit.py",
           "if len(keys) != len(values) or len(set(keys)) != len(keys) or not ALLOWED_KEYS.issuperset(keys):",
           "if len(keys) != len(values):",
           ("tests/observe/test_audit.py",)),
