@@ -61,14 +61,10 @@ class Request:
 
 @record
 class Response:
-    """A complete HTTP response of an upstream."""
+    """A complete HTTP response of an upstream. Without its header fields: none of them goes on to anybody."""
 
     status: int
-    headers: HeaderList
     body: bytes
-
-    def header(self, name: bytes) -> list[bytes]:
-        return header_values(self.headers, name)
 
     def __repr__(self) -> str:
         return f"Response({self.status})"

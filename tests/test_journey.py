@@ -59,7 +59,7 @@ def cleared(planned: Planned) -> ClearedRequest:
 
 def reply_to(push: Opened, document: str, status: int = 200) -> ClearedReply | None:
     """What WeChat would get for the CRM's `document`."""
-    answered = Answered(push.genuine.known, Response(status, (), document.encode()))
+    answered = Answered(push.genuine.known, Response(status, document.encode()))
     planned = journey.plan_passive_reply(answered, push)
     return None if planned is None else journey.seal(journey.protect(planned, KEYS, ENTROPY), push, ENTROPY, NOW)
 
@@ -145,12 +145,12 @@ def test_the_url_is_verified() -> None:
     ],
 )
 def test_only_successes_are_read_on(status: int, code: str) -> None:
-    assert refused(lambda: journey.check_status(Answered(known(), Response(status, (), b"secret")))) == code
+    assert refused(lambda: journey.check_status(Answered(known(), Response(status, b"secret")))) == code
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
 def test_successes_are(status: int) -> None:
-    journey.check_status(Answered(known(), Response(status, (), b"")))
+    journey.check_status(Answered(known(), Response(status, b"")))
 
 
 REPLY = (
@@ -205,8 +205,8 @@ def test_a_reply_of_a_kind_the_policy_does_not_know_is_refused() -> None:
 
 
 def test_an_empty_answer_is_no_document_and_a_broken_one_is_refused() -> None:
-    assert journey.read_reply(Response(200, (), b"")) is None
-    assert refused(lambda: journey.read_reply(Response(200, (), b"<html"))) == "reply_malformed"
+    assert journey.read_reply(Response(200, b"")) is None
+    assert refused(lambda: journey.read_reply(Response(200, b"<html"))) == "reply_malformed"
 
 
 def test_an_account_in_plain_mode_is_answered_in_clear() -> None:

@@ -36,7 +36,7 @@ class UpstreamPool:
             self._pools[settings.name] = (settings.own_fields, pool)
 
     async def send(self, request: ClearedRequest, deadline: float) -> Response:
-        """The complete answer; header names are lower-case. `deadline`: monotonic seconds. Never sends twice.
+        """The complete answer. `deadline`: monotonic seconds. Never sends twice.
 
         Raises Refusal `upstream_unreachable`, `upstream_untrusted`, `upstream_timeout`, `upstream_broken`,
         `upstream_busy`; `not_cleared`, and not a byte leaves, for anything but a well-formed cleared request for a

@@ -12,7 +12,7 @@ from typing import Any, Final
 import httptools
 
 from proxy.edge.upstream_request import TOKEN
-from proxy.message import HeaderList, Response
+from proxy.message import Response
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_FIELDS: Final = 100
@@ -26,9 +26,10 @@ HEAD: Final = re.compile(
     rb"(?:" + TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n"
 )
 """A whole response head: no obs-fold, no CR, NUL or other control in a value, no space before a colon."""
-_FIELD: Final = re.compile(rb"(" + TOKEN + rb"++):([\t\x20-\x7e\x80-\xff]*+)\r\n")
-"""One of its fields: in what matched HEAD they follow each other without a gap, from the end of the first line on."""
-_FRAMING: Final = frozenset((b"content-encoding", b"connection", b"content-length", b"transfer-encoding"))
+_FRAMING: Final = re.compile(
+    rb"\r\n(content-encoding|connection|content-length|transfer-encoding):([^\r]*+)", re.IGNORECASE
+)
+"""The fields that say how to read on; nothing asks for the others. In what matched HEAD every line is a field."""
 _START = b"HTTP/1."
 _IMPOSSIBLE = re.compile(rb"\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[^\r]\n")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
@@ -45,7 +46,7 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_body", "_chunked", "_complete", "_head", "_headers", "_interim", "_length", "_max_body", "_method", "_parser",
+        "_body", "_chunked", "_complete", "_head", "_interim", "_length", "_max_body", "_method", "_parser",
         "_pending", "_size", "_status", "_tail", "_wire", "excess", "keep_alive",
     )  # fmt: skip
 
@@ -57,7 +58,6 @@ class ResponseReader:
         self._interim = 0
         self._head = False
         self._status = 0
-        self._headers: HeaderList = ()
         self._body: list[bytes] = []
         self._size = 0
         self._length = 0
@@ -86,7 +86,7 @@ class ResponseReader:
     def response(self) -> Response:
         """The response. Call once `feed` returned True."""
         self._parser = None  # it holds this object's methods: a cycle would keep every body until the collector runs
-        return Response(self._status, self._headers, b"".join(self._body))
+        return Response(self._status, b"".join(self._body))
 
     # head
 
@@ -124,12 +124,9 @@ class ResponseReader:
         return False
 
     def _read_head(self, head: bytes) -> None:
-        fields = _FIELD.findall(head, head.index(b"\n") + 1)
-        headers = self._headers = tuple([(name.lower(), value.strip(b" \t")) for name, value in fields])
         framing: dict[bytes, list[bytes]] = {}
-        for name, value in headers:
-            if name in _FRAMING:
-                framing.setdefault(name, []).append(value)
+        for name, value in _FRAMING.findall(head):
+            framing.setdefault(name.lower(), []).append(value.strip(b" \t"))
         if {value.lower() for value in framing.get(b"content-encoding", ())} - {b"identity"}:
             raise ResponseError
         http_1_1 = head[7:8] == b"1"

@@ -20,7 +20,7 @@ class Newcomer(UpstreamPool):
 
     async def send(self, request: ClearedRequest, deadline: float) -> Response:
         self.got.append(request)
-        return Response(200, (), b"success")
+        return Response(200, b"success")
 
 
 class ReloadWhilePending(Deliveries):

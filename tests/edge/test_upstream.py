@@ -61,7 +61,7 @@ async def test_a_request_arrives_as_it_was_cleared_and_the_answer_comes_back(aut
     with Server(authority.server("127.0.0.1"), replies(b"HTTP/1.1 201 C\r\nX-A: b\r\n" + OK[17:])) as server:
         async with pool(server, authority) as one:
             response = await one.send(request(target="/push?a=b", body=b"[1]"), soon())
-            assert response == Response(201, ((b"x-a", b"b"), (b"content-length", b"2")), b"ok")
+            assert response == Response(201, b"ok")
             assert server.requests == [
                 b"POST /push?a=b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nconnection: keep-alive\r\n"
                 b"accept-encoding: identity\r\ncontent-type: application/json\r\ncontent-length: 3\r\n\r\n[1]"

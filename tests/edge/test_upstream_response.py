@@ -7,6 +7,8 @@ import tracemalloc
 import weakref
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.edge.upstream_response import ResponseError, ResponseReader
 from tests.edge.upstream_cases import MAX_BODY, REFUSED, TAKEN
@@ -50,10 +52,41 @@ def test_refused_byte_by_byte(name: str) -> None:
         _drip(ResponseReader("POST", MAX_BODY), REFUSED[name])
 
 
-def test_names_are_lower_case_and_values_without_surrounding_space() -> None:
-    reader = ResponseReader("GET", MAX_BODY)
-    assert reader.feed(b"HTTP/1.1 200 OK\r\nX-Odd:\t a  b \t\r\nx-odd:\r\nContent-Length: 0\r\n\r\n")
-    assert reader.response().headers == ((b"x-odd", b"a  b"), (b"x-odd", b""), (b"content-length", b"0"))
+FIELDS = st.tuples(
+    st.sampled_from(
+        b"Content-Length content-length CONTENT-LENGTH Connection connection Content-Encoding X-Content-Length "
+        b"Content-Lengthy Content Length Proxy-Connection Content-Length-".split()
+    ),
+    st.sampled_from(
+        [b"0", b"2", b"02", b"close", b"Close", b"keep-alive", b"a, close", b"closed", b"identity", b"gzip"]
+    )
+    | st.sampled_from([b"", b"content-length: 7", b"connection: close", b":", b"Content-Encoding: br"]),
+    st.sampled_from([b"", b" ", b"\t", b" \t "]),
+)
+
+
+@given(st.lists(FIELDS, max_size=4), st.booleans())
+def test_fields_that_say_how_to_read_on_are_found_among_all_others(
+    fields: list[tuple[bytes, bytes, bytes]], minor: bool
+) -> None:
+    def values(name: bytes) -> list[bytes]:
+        return [value for key, value, _ in fields if key.lower() == name]
+
+    head = b"HTTP/1.%d 200 OK\r\n%b\r\n" % (
+        minor,
+        b"".join([b"%b:%b%b%b\r\n" % (name, blank, value, blank) for name, value, blank in fields]),
+    )
+    reader, lengths = ResponseReader("POST", MAX_BODY), values(b"content-length")
+    coded = any(value.lower() != b"identity" for value in values(b"content-encoding"))
+    if coded or len(lengths) != 1 or not lengths[0].isdigit():
+        with pytest.raises(ResponseError):
+            reader.feed(head)
+        return
+    assert not reader.feed(head) or lengths == [b"0"]
+    assert int(lengths[0]) == 0 or reader.feed(b"ok")
+    options = b",".join(values(b"connection")).lower().replace(b" ", b"").split(b",")
+    assert reader.keep_alive == (minor and b"close" not in options)
+    assert reader.response().body == b"ok"[: int(lengths[0])]
 
 
 def test_the_answer_to_head_has_no_body() -> None:
