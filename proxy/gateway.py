@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from proxy import cleared, journey
 from proxy.alarms import Alarms, TimeLimit
@@ -39,28 +39,6 @@ class Refused:
 
 
 @dataclass(slots=True)
-class _Trace:
-    """What is known of one exchange so far: for audit, log and metrics. Metadata only."""
-
-    started: float
-    route: Route | None = None
-    caller: Caller | None = None
-    delivery: str = ""
-    marks: list[tuple[str, float]] = field(default_factory=list)
-
-    @property
-    def audience(self) -> Audience:
-        return self.route.kind.audience if self.route else Audience.HTTP
-
-    @property
-    def names(self) -> tuple[str | int, ...]:
-        """What an audit record says of route and caller; see `ports.Audit`."""
-        route, caller = self.route, self.caller
-        known = () if route is None else ("route", route.name, "direction", route.kind.word)
-        return known if caller is None else (*known, "caller", caller.subject, "role", caller.role)
-
-
-@dataclass(slots=True)
 class World:
     """Everything outside, as ports."""
 
@@ -87,67 +65,78 @@ class Gateway:
         self._alarms = alarms or Alarms()
 
     def replace(self, table: RouteTable, keys: Keys, upstream: Upstream) -> None:
-        """Takes up a new configuration for the exchanges that begin from now on."""
+        """Takes up a new configuration for the exchanges that begin from now on. Not for those under way: bytes that an
+        old policy cleared for one upstream could go to another that took over its name."""
         self.table = table
         self._world = dataclasses.replace(self._world, keys=keys, upstream=upstream)
 
     def handle(self, arrived: Arrived) -> Coroutine[None, None, ClearedReply | Refused]:
         """The answer to one request. Raises nothing but CancelledError, and then nothing may be written."""
-        # By a copy: what `replace` puts in is for later exchanges, or bytes that an old policy cleared for one upstream
-        # could go to another that took over its name.
-        return Gateway(self.table, self._world, self._cohorts, self._alarms)._handle(arrived)
+        return _Exchange(self.table, self._world, self._cohorts, self._alarms).handle(arrived)
 
-    async def _handle(self, arrived: Arrived) -> ClearedReply | Refused:
-        trace = _Trace(self._world.clock.monotonic())
+
+class _Exchange:
+    """One request and its answer: what it began with, and what is known of it so far, metadata only, for audit, log and
+    metrics."""
+
+    __slots__ = ("_alarms", "_caller", "_cohorts", "_delivery", "_marks", "_route", "_started", "_table", "_world")
+
+    def __init__(self, table: RouteTable, world: World, cohorts: Cohorts, alarms: Alarms) -> None:
+        self._table, self._world, self._cohorts, self._alarms = table, world, cohorts, alarms
+        self._started = world.clock.monotonic()
+        self._route: Route | None = None
+        self._caller: Caller | None = None
+        self._delivery = ""
+        self._marks: list[tuple[str, float]] = []
+
+    async def handle(self, arrived: Arrived) -> ClearedReply | Refused:
+        """See `Gateway.handle`."""
         try:
-            return await self._exchange(arrived, trace)
+            routed = journey.find_route(arrived, self._table)
+            self._route = routed.route
+            with TimeLimit(self._alarms, routed.route.deadline):
+                known = journey.admit(routed)
+                self._caller = known.caller
+                await self._cohorts.rest()
+                walk = self._inbound if routed.route.kind is RouteKind.INBOUND else self._call
+                reply = require_cleared_reply(await walk(known))
+            self._mark("total", self._started)
+            self._flush("answered")
+            return reply
         except Refusal as refusal:
-            return self._refuse(trace, refusal)
+            return self._refuse(refusal)
         except TimeoutError:
-            return self._refuse(trace, Refusal("deadline"))
+            return self._refuse(Refusal("deadline"))
         except asyncio.CancelledError:
-            self._refuse(trace, Refusal("cancelled"))
+            self._refuse(Refusal("cancelled"))
             raise
         except Exception as error:  # noqa: BLE001 - the last guard: any fault is a refusal
             self._world.log.fault(error)
-            return self._refuse(trace, Refusal("internal"))
-
-    async def _exchange(self, arrived: Arrived, trace: _Trace) -> ClearedReply:
-        routed = journey.find_route(arrived, self.table)
-        trace.route = routed.route
-        with TimeLimit(self._alarms, routed.route.deadline):
-            known = journey.admit(routed)
-            trace.caller = known.caller
-            await self._cohorts.rest()
-            walk = self._inbound if routed.route.kind is RouteKind.INBOUND else self._call
-            reply = require_cleared_reply(await walk(known, trace))
-        self._mark(trace, "total", trace.started)
-        self._flush(trace, "answered")
-        return reply
+            return self._refuse(Refusal("internal"))
 
     # --- inbound
 
-    async def _inbound(self, known: Known, trace: _Trace) -> ClearedReply:
+    async def _inbound(self, known: Known) -> ClearedReply:
         now = int(self._world.clock.now())
         method = known.routed.arrived.request.method
         if method == "GET":
             reply = journey.echo(known, now)
-            self._audit(trace, "verified")
+            self._audit("verified")
             return reply
         if method != "POST":
             raise Refusal("method_not_allowed")
         begun = self._world.clock.monotonic()
         genuine = journey.verify(known, now)
-        await self._done(trace, "verify", begun)
+        await self._done("verify", begun)
         begun = self._world.clock.monotonic()
         opened = journey.open_push(genuine)
-        await self._done(trace, "open", begun)
+        await self._done("open", begun)
         delivery = Delivery(opened.triple, opened.payload, opened.message)
         stored = await self._claim(delivery, known.routed.route)
         if stored is not None:
-            self._audit(trace, "repeated")
+            self._audit("repeated")
             return cleared.clear_stored(stored)
-        return await self._first(delivery, opened, trace)
+        return await self._first(delivery, opened)
 
     async def _claim(self, delivery: Delivery, route: Route) -> StoredReply | None:
         """None: the delivery is ours to work on. Waits while the same message is being worked on."""
@@ -161,11 +150,11 @@ class Gateway:
                 return stored
             await asyncio.sleep(_PENDING_POLL)
 
-    async def _first(self, delivery: Delivery, opened: Opened, trace: _Trace) -> ClearedReply:
+    async def _first(self, delivery: Delivery, opened: Opened) -> ClearedReply:
         deliveries, settled = self._world.deliveries, False
         try:
             await self._cohorts.rest()  # in here: who leaves now must give the claim back too
-            reply = await self._deliver(opened, trace)
+            reply = await self._deliver(opened)
             deliveries.settle(delivery, cleared.store(reply), self._world.clock.now())
             settled = True
             await self._cohorts.rest()
@@ -179,48 +168,48 @@ class Gateway:
             if not settled:
                 deliveries.release(delivery)
 
-    async def _deliver(self, opened: Opened, trace: _Trace) -> ClearedReply:
+    async def _deliver(self, opened: Opened) -> ClearedReply:
         known, world = opened.genuine.known, self._world
         route = known.routed.route
         whose = Owner(route.tenant, route.region), "default", Purpose.LOOKUP
         naming = world.keys.at_hand(*whose) or await world.keys.active(*whose)
-        trace.delivery = naming.delivery_id(opened.message)
+        self._delivery = naming.delivery_id(opened.message)
         planned_push = journey.plan_push(opened)
         await self._cohorts.rest()
-        protected = await self._protect(planned_push, trace)
-        response_to = await self._send(protected, trace)
+        protected = await self._protect(planned_push)
+        response_to = await self._send(protected)
         begun = world.clock.monotonic()
         planned = journey.plan_passive_reply(response_to, opened)
         if planned is None:
             return cleared.clear_success()  # WeChat's constant: nothing leaves that the audit would have to show
-        answer = await self._protect(planned, trace)
+        answer = await self._protect(planned)
         reply = journey.seal(answer, opened, world.entropy, int(world.clock.now()))
-        self._audit_carried(trace, "response", answer.carried)
-        self._mark(trace, "reply", begun)
+        self._audit_carried("response", answer.carried)
+        self._mark("reply", begun)
         return reply
 
     # --- outbound and agent
 
-    async def _call(self, known: Known, trace: _Trace) -> ClearedReply:
+    async def _call(self, known: Known) -> ClearedReply:
         parsed = journey.parse_call(known)
-        trace.delivery = self._world.entropy(16).hex()
-        answered = await self._send(await self._protect(journey.plan_call(parsed), trace), trace)
+        self._delivery = self._world.entropy(16).hex()
+        answered = await self._send(await self._protect(journey.plan_call(parsed)))
         begun = self._world.clock.monotonic()
-        protected = await self._protect(journey.plan_answer(answered, parsed), trace)
+        protected = await self._protect(journey.plan_answer(answered, parsed))
         reply = journey.hand_back(protected, answered)
-        self._audit_carried(trace, "response", protected.carried)
-        self._mark(trace, "reply", begun)
+        self._audit_carried("response", protected.carried)
+        self._mark("reply", begun)
         return reply
 
     # --- what all ways share
 
-    async def _protect(self, planned: Planned, trace: _Trace) -> Protected:
+    async def _protect(self, planned: Planned) -> Protected:
         if (following := planned.known.routed.following) is not None:
             self._shadow(planned, following)
         begun = self._world.clock.monotonic()
         keys = await self._keys(planned)
         protected = journey.protect(planned, keys, self._world.entropy)
-        await self._done(trace, "protect", begun)
+        await self._done("protect", begun)
         return protected
 
     def _shadow(self, planned: Planned, following: Policy) -> None:
@@ -250,27 +239,27 @@ class Gateway:
         replaced = {group: await keys.previous(owner, group) for group in needs.replaced}
         return Keyset(sealing, opening, replaced)
 
-    async def _send(self, protected: Protected, trace: _Trace) -> Answered:
+    async def _send(self, protected: Protected) -> Answered:
         """The upstream's answer, whatever it says. What is sent stands in the audit log before it is sent."""
-        request: ClearedRequest = journey.clear(protected, trace.delivery)
-        self._audit_carried(trace, "request", protected.carried)
+        request: ClearedRequest = journey.clear(protected, self._delivery)
+        self._audit_carried("request", protected.carried)
         await self._cohorts.rest()
         known, begun = protected.planned.known, self._world.clock.monotonic()
         response = await self._world.upstream.send(request, begun + known.routed.route.upstream_budget)
-        self._mark(trace, "send", begun)
+        self._mark("send", begun)
         return Answered(known, response)
 
     # --- telling
 
-    def _mark(self, trace: _Trace, step: str, begun: float) -> None:
-        trace.marks.append((step, self._world.clock.monotonic() - begun))
+    def _mark(self, step: str, begun: float) -> None:
+        self._marks.append((step, self._world.clock.monotonic() - begun))
 
-    def _done(self, trace: _Trace, step: str, begun: float) -> Awaitable[None]:
+    def _done(self, step: str, begun: float) -> Awaitable[None]:
         """A rest until the others of the cohort have done `step` too."""
-        self._mark(trace, step, begun)
+        self._mark(step, begun)
         return self._cohorts.rest()
 
-    def _audit_carried(self, trace: _Trace, phase: str, carried: Carried) -> None:
+    def _audit_carried(self, phase: str, carried: Carried) -> None:
         counts, plan = carried.counts, carried.plan
         said = ("phase", phase, "policy", plan.policy, "revision", plan.revision)
         values = (
@@ -280,37 +269,46 @@ class Gateway:
             *("values_masked", counts.get("masked", 0)),
             *("values_dropped", counts.get("dropped", 0)),
         )
-        self._audit(trace, "cleared", said + values)
+        self._audit("cleared", said + values)
         self._world.measures.count_each("values", counts)
         if unknown := counts.get("unclassified"):  # WeChat has a field that the policy does not know yet
-            route = trace.route.name if trace.route else ""
-            self._world.log.write(Level.WARNING, "unclassified", route=route, delivery=trace.delivery, count=unknown)
+            route = self._route.name if self._route else ""
+            self._world.log.write(Level.WARNING, "unclassified", route=route, delivery=self._delivery, count=unknown)
 
-    def _audit(self, trace: _Trace, event: str, usual: tuple[str | int, ...] = ()) -> None:
+    def _audit(self, event: str, usual: tuple[str | int, ...] = ()) -> None:
         """`usual`: of `ports.Audit`. Refusal `audit_unwritable` if the record cannot be written: what is not on record
         must not happen."""
         record: dict[str, str | int | float | bool | None] = {"event": event, "at": round(self._world.clock.now(), 3)}
-        if trace.delivery:
-            record["delivery"] = trace.delivery
+        if self._delivery:
+            record["delivery"] = self._delivery
         try:
-            self._world.audit.append(record, trace.names + usual)
+            self._world.audit.append(record, self._names() + usual)
         except OSError:
             raise Refusal("audit_unwritable") from None
 
-    def _refuse(self, trace: _Trace, refusal: Refusal) -> Refused:
+    def _refuse(self, refusal: Refusal) -> Refused:
         refusal = plain(refusal)
         try:
-            self._audit(trace, "refused", ("code", refusal.code, "stage", refusal.row.stage))
+            self._audit("refused", ("code", refusal.code, "stage", refusal.row.stage))
         except Refusal as unwritable:
             refusal = plain(unwritable)
-        facts = {"code": refusal.code, "stage": refusal.row.stage, "delivery": trace.delivery}
-        facts["route"] = trace.route.name if trace.route else ""
+        facts = {"code": refusal.code, "stage": refusal.row.stage, "delivery": self._delivery}
+        facts["route"] = self._route.name if self._route else ""
         self._world.log.write(int(refusal.row.level), "refused", **facts)
-        self._flush(trace, refusal.code)
-        return Refused(refusal, trace.audience)
+        self._flush(refusal.code)
+        return Refused(refusal, self._audience())
 
-    def _flush(self, trace: _Trace, outcome: str) -> None:
-        route = trace.route.name if trace.route else ""
+    def _flush(self, outcome: str) -> None:
+        route = self._route.name if self._route else ""
         measures = self._world.measures
         measures.count("exchanges", route, outcome)
-        measures.observe("step_seconds", trace.marks)
+        measures.observe("step_seconds", self._marks)
+
+    def _names(self) -> tuple[str | int, ...]:
+        """What an audit record says of route and caller; see `ports.Audit`."""
+        route, caller = self._route, self._caller
+        known = () if route is None else ("route", route.name, "direction", route.kind.word)
+        return known if caller is None else (*known, "caller", caller.subject, "role", caller.role)
+
+    def _audience(self) -> Audience:
+        return self._route.kind.audience if self._route else Audience.HTTP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 
 class SystemClock:
@@ -18,7 +19,4 @@ class SleeplessClock:
     event loop watches: its clock stands still with the machine."""
 
     now = staticmethod(time.time)
-
-    @staticmethod
-    def monotonic() -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
