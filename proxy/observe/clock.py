@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 
 
 class SystemClock:
@@ -19,4 +18,7 @@ class SleeplessClock:
     event loop watches: its clock stands still with the machine."""
 
     now = staticmethod(time.time)
-    monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
+
+    @staticmethod
+    def monotonic() -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
