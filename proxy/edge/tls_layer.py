@@ -45,8 +45,17 @@ class GatewayTlsLayer(ClientTLSLayer):
                 return self.event_to_child(event)
         return super().handle_event(event)
 
-    def _handle_command(self, command: commands.Command) -> layer.CommandGenerator[None]:
-        return self.send_data(command.data) if type(command) is commands.SendData else super()._handle_command(command)
+    def event_to_child(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if self.tunnel_state is not tunnel.TunnelState.OPEN:
+            yield from super().event_to_child(event)
+            return
+        for command in self.child_layer.handle_event(event):
+            if type(command) is commands.SendData:
+                yield from self.send_data(command.data)
+            elif isinstance(command, commands.ConnectionCommand):
+                yield from self._handle_command(command)
+            else:
+                yield command
 
     def receive_handshake_data(self, data: bytes) -> layer.CommandGenerator[tuple[bool, str | None]]:
         self._stream.is_one_record(data)

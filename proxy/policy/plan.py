@@ -184,11 +184,12 @@ def _steps(policy: Policy, rules: RuleSet, document: Document, role: str) -> lis
     if not document.leaves:
         return []
     part = part_of(document.form)
-    unmatched, find = _unmatched(policy, part), rules.tables[part].find
+    unmatched, table = _unmatched(policy, part), rules.tables[part]
+    exact, allow = table.exact.get, Action.ALLOW
     return [
         Step(leaf, Treatment.ALLOWED, rule)  # most are: at once
-        if (rule := find(leaf.path)) is not None and rule.action is Action.ALLOW
-        else _step(rules, leaf, rule, role, unmatched)
+        if (rule := exact(leaf.path)) is not None and rule.action is allow
+        else _step(rules, leaf, rule or table.find(leaf.path), role, unmatched)
         for leaf in document.leaves
     ]
 
@@ -209,6 +210,8 @@ def _step(rules: RuleSet, leaf: Leaf, rule: Rule | None, role: str, unmatched: A
         return Step(leaf, Treatment.REFUSED, _UNCLASSIFIED_RULE, code="field_unknown")
     if rule.action is Action.REFUSE:
         return Step(leaf, Treatment.REFUSED, rule, code="field_refused")
+    if rule.action is Action.ALLOW:
+        return Step(leaf, Treatment.ALLOWED, rule)
     if rule.action is not Action.ENCRYPT:
         return Step(leaf, _BY_ACTION[rule.action], rule)
     token = None if rules.from_wechat else _token(leaf.text)

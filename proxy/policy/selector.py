@@ -204,7 +204,8 @@ class Table[T]:
 
     below: dict[Segment, Table[T]] = field(default_factory=dict)
     item: T | None = None
-    _exact: dict[Pattern, T] = field(default_factory=dict)
+    exact: dict[Pattern, T] = field(default_factory=dict)
+    """What belongs to patterns without `*`, which are the most specific there can be."""
 
     def add(self, pattern: Pattern, item: T) -> T | None:
         """Adds `item` under `pattern`; returns what stood there already, and then changes nothing."""
@@ -214,7 +215,7 @@ class Table[T]:
         if table.item is None:
             table.item = item
             if ANY not in pattern:
-                self._exact[pattern] = item
+                self.exact[pattern] = item
             return None
         return table.item
 
@@ -237,7 +238,7 @@ class Table[T]:
 
         Nothing of `path` is remembered: it holds names that a caller chose, as long as a body may be.
         """
-        found = self._exact.get(path)  # a pattern without `*` is the most specific there can be
+        found = self.exact.get(path)
         return self._walk(path, 0) if found is None else found
 
     def _walk(self, path: Pattern, at: int) -> T | None:

@@ -28,15 +28,14 @@ class Form(enum.Enum):
     HASH_PREVIOUS = "hash_previous"
     FORMAT_PRESERVING_PREVIOUS = "format_preserving_previous"
 
+    def __init__(self, word: str) -> None:
+        self.previous = word.endswith("_previous")
+        """Whether it is made with the lookup key that is being replaced."""
+
     @property
     def base(self) -> Form:
         """The form itself, whichever key it is made with."""
         return _BASE.get(self, self)
-
-    @property
-    def previous(self) -> bool:
-        """Whether it is made with the lookup key that is being replaced."""
-        return self in _BASE
 
 
 _BASE = {

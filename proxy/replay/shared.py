@@ -103,6 +103,7 @@ class SharedDeliveries(Deliveries):
         self._triples = Table(memory, layout.triples, layout.buckets, _TRIPLE, int.from_bytes(os.urandom(16)))
         self._messages = Table(memory, layout.messages, layout.buckets, _MESSAGE, int.from_bytes(os.urandom(16)))
         self._ring = ReplyRing(memory, layout.ring, layout.reply_bytes, self._words)
+        self._claimed: dict[bytes, int] = {}  # slots of what this process works on
         self._repeat_window = repeat_window
         self._triple_window = triple_window
 
@@ -168,6 +169,7 @@ class SharedDeliveries(Deliveries):
             if not free:
                 return self._standing(message, delivery.message)
             self._messages.put(message, delivery.message, until, _PENDING, now + hold, 0)
+            self._claimed[delivery.message] = message
             return Claim.FIRST, None
 
     def settle(self, delivery: Delivery, reply: StoredReply, now: float) -> None:
@@ -198,7 +200,10 @@ class SharedDeliveries(Deliveries):
             raise Refusal("delivery_replayed")
 
     def _pending(self, key: bytes) -> int | None:
-        slot, there = self._messages.locate(key, 0.0)  # whatever the time is: no room is wanted
+        slot = self._claimed.pop(key, NO_ROOM)
+        there = slot != NO_ROOM and self._messages.holds(slot, key)
+        if not there:
+            slot, there = self._messages.locate(key, 0.0)  # whatever the time is: no room is wanted
         return slot if there and self._messages.get(slot)[0] == _PENDING else None
 
     def _is_free(self, slot: int, now: float) -> bool:

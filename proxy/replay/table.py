@@ -91,6 +91,11 @@ class Table:
                 slot, most = first + way, unused
         return slot, False
 
+    def holds(self, slot: int, key: bytes) -> bool:
+        """Whether the record of `key` still stands at `slot`."""
+        at = self._keys + slot * KEY
+        return self._until[slot] > 0.0 and self._memory[at : at + KEY] == key
+
     def lives(self, slot: int, now: float) -> bool:
         """Whether the time of the record at `slot` is not over."""
         return self._until[slot] > now

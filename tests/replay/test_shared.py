@@ -105,6 +105,31 @@ def test_what_is_not_claimed_is_not_settled(shared: SharedDeliveries) -> None:
     assert shared.claim(delivery(), NOW, HOLD) == FIRST
 
 
+def test_a_claim_that_outlived_its_record_settles_nobody_else_s() -> None:
+    shared = SharedDeliveries.create(1, 8000, processes=1)
+    late, now = [delivery(number, number) for number in range(1, 4)], NOW
+    for one in late:
+        assert shared.claim(one, now, HOLD) == FIRST
+    now += 10_000.0  # all their places are free again, and taken
+    others = []
+    for number in range(1000, 1000 + 2 * WAYS):
+        try:
+            shared.claim(delivery(number, number), now, HOLD)
+        except Refusal:
+            break
+        others.append(delivery(number, number))
+    assert len(others) >= WAYS
+    for one in late:
+        shared.settle(one, REPLY, now)
+        shared.release(one)
+    assert [shared.claim(one, now, HOLD) for one in others] == [PENDING] * len(others)
+    for one in others:
+        shared.settle(one, REPLY, now)
+    assert [shared.claim(one, now, HOLD) for one in others] == [(Claim.REPEAT, REPLY)] * len(others)
+    assert not shared._claimed
+    shared.close()
+
+
 def test_success_takes_no_room_in_the_ring() -> None:
     shared = SharedDeliveries.create(10, 0, processes=1)
     shared.claim(delivery(), NOW, HOLD)

@@ -65,6 +65,26 @@ def test_a_key_that_first_shows_up_across_two_keys_is_found_in_its_own_place(tab
     assert value(table, b"a" * 16) == 3
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [bytes(16)],  # all zeros, as where nothing was written
+        [b"x" * 8 + bytes(8), bytes(8) + b"y" * 8],  # as many zeros across two of them
+        [b"x" + bytes(15), bytes(15) + b"y"],
+    ],
+)
+def test_keys_that_look_like_unused_places_are_never_written_over(table: Table, keys: list[bytes]) -> None:
+    for number, key in enumerate(keys):
+        put(table, key, NOW + 10, number)
+    for number in range(WAYS - len(keys)):
+        put(table, b"%016d" % number, NOW + 10, 100 + number)
+    assert [value(table, key) for key in keys] == list(range(len(keys)))
+    assert [value(table, b"%016d" % number) for number in range(WAYS - len(keys))] == [
+        100 + number for number in range(WAYS - len(keys))
+    ]
+    assert room(table, NOW) == NO_ROOM
+
+
 def test_empty_slots_are_not_the_zero_key(table: Table) -> None:
     assert value(table, bytes(KEY)) is None
 
