@@ -53,14 +53,17 @@ class Cohorts:
         self._gate_is_set = False
         loop = asyncio.get_running_loop()
         self._turns += 1
+        if self._resting and self._turns <= _TURNS:
+            loop.call_soon(self._open_gate)
+            self._gate_is_set = True
+            return
+        self._turns = 0
+        members = min(len(self._arrived), _MOST)
+        self._alone = members == 1 and not self._resting
         try:
-            if not self._resting or self._turns > _TURNS:
-                self._turns = 0
-                members = min(len(self._arrived), _MOST)
-                self._alone = members == 1 and not self._resting
-                for _ in range(members):
-                    loop.call_soon(self._arrived[0])  # on its own, so that one that raises stops no other
-                    self._arrived.popleft()
+            for _ in range(members):
+                loop.call_soon(self._arrived[0])  # on its own, so that one that raises stops no other
+                self._arrived.popleft()
         finally:
             if self._arrived:
                 loop.call_soon(self._open_gate)

@@ -5,7 +5,8 @@ A snapshot is plain data, so that it can cross a pipe; `render` makes Prometheus
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,8 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "certificate_days_left": ("Days until a certificate expires", ("certificate",)),
 }
 
+_MOST_UNSORTED = 1000  # observations
+
 Key = tuple[str, ...]
 Plain = dict[str, list[list[Any]]]
 
@@ -92,13 +95,22 @@ class WorkerMeasures:
     """Implements ports.Measures. KeyError for a name that is not listed above."""
 
     def __init__(self) -> None:
-        self.snapshot = empty()
+        self._snapshot = empty()
+        self._unsorted: dict[Key, list[float]] = {}
+        """Seconds that are in no bucket yet. Many at a time take less to be put there."""
+        self._observations = 0
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Everything up to now."""
+        self._sort_in()
+        return self._snapshot
 
     def count(self, name: str, *labels: str) -> None:
         self._add((name, *labels), 1)
 
     def count_each(self, name: str, amounts: Mapping[str, int]) -> None:
-        counts = self.snapshot.counts
+        counts = self._snapshot.counts
         for label, amount in amounts.items():
             key = (name, label)
             if key in counts:
@@ -107,21 +119,36 @@ class WorkerMeasures:
                 self._add(key, amount)
 
     def _add(self, key: Key, amount: int) -> None:
-        counts = self.snapshot.counts
+        counts = self._snapshot.counts
         if key not in counts and len(COUNTERS[key[0]][1]) != len(key) - 1:
             raise KeyError(key[0])
         counts[key] = counts.get(key, 0) + amount
 
     def observe(self, name: str, samples: Iterable[tuple[str, float]]) -> None:
-        every = self.snapshot.buckets
+        unsorted = self._unsorted
         for label, seconds in samples:
-            buckets = every.get((name, label))
-            if buckets is None:
+            try:
+                unsorted[name, label].append(seconds)
+            except KeyError:
                 if len(HISTOGRAMS[name][1]) != 1:
-                    raise KeyError(name)
-                buckets = every[name, label] = [0.0] * (len(BUCKETS) + 2)
-            buckets[bisect_left(BUCKETS, seconds)] += 1
-            buckets[-1] += seconds
+                    raise
+                unsorted[name, label] = [seconds]
+        self._observations += 1
+        if self._observations == _MOST_UNSORTED:
+            self._sort_in()
+
+    def _sort_in(self) -> None:
+        for key, seconds in self._unsorted.items():
+            buckets = self._snapshot.buckets.setdefault(key, [0.0] * (len(BUCKETS) + 2))
+            seconds.sort()
+            before = 0
+            for place, bound in enumerate((*BUCKETS, math.inf)):
+                up_to = bisect_right(seconds, bound)
+                buckets[place] += up_to - before
+                before = up_to
+            buckets[-1] += math.fsum(seconds)
+            seconds.clear()
+        self._observations = 0
 
 
 class _Rendered(Collector):

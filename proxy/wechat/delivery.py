@@ -29,9 +29,10 @@ def message_key(account: Account, document: Document, body: bytes) -> bytes:
     message_id = field(document, "MsgId")
     if message_id:
         return _digest(account.name, sender, created, message_id)
-    return _digest(account.name, sender, created, "", hashlib.sha256(body).hexdigest())
+    return _digest(account.name, sender, created, "", f"64:{hashlib.sha256(body).hexdigest()},")
 
 
-def _digest(*items: str) -> bytes:
-    # Netstrings: no two lists of items give the same bytes.
-    return hashlib.sha256("".join([f"{len(item)}:{item}," for item in items]).encode()).digest()[:16]
+def _digest(one: str, two: str, three: str, four: str, more: str = "") -> bytes:
+    """`more`: further netstrings. As such no other items give the same bytes."""
+    text = f"{len(one)}:{one},{len(two)}:{two},{len(three)}:{three},{len(four)}:{four},{more}"
+    return hashlib.sha256(text.encode()).digest()[:16]

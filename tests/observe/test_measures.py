@@ -4,8 +4,11 @@ import json
 from collections.abc import Iterator, Mapping
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.observe import measures as measures_module
 from proxy.observe.measures import BUCKETS, COUNTERS, GAUGES, HISTOGRAMS, Key, Snapshot, WorkerMeasures, empty, render
 
 
@@ -65,6 +68,22 @@ def test_seconds_fall_into_their_buckets_bounds_included() -> None:
     assert [up_to(bound) for bound in ("0.0005", "0.001", "0.002", "4.0", "5.0", "+Inf")] == [2, 2, 3, 4, 5, 6]
     assert shown["wxgate_step_seconds_count", "step=send"] == 6
     assert shown["wxgate_step_seconds_sum", "step=send"] == pytest.approx(0.0001 + 0.0005 + 0.0011 + 8.5 + 77)
+
+
+@given(st.lists(st.floats(0, 10) | st.sampled_from(BUCKETS), max_size=30), st.integers(1, 7))
+def test_no_observation_is_lost_however_often_somebody_looks(all_seconds: list[float], every: int) -> None:
+    measures, expected = WorkerMeasures(), [0] * (len(BUCKETS) + 1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(measures_module, "_MOST_UNSORTED", 4)
+        for number, seconds in enumerate(all_seconds):
+            measures.observe("step_seconds", [("send", seconds), ("total", 2 * seconds)])
+            expected[next((place for place, bound in enumerate(BUCKETS) if seconds <= bound), len(BUCKETS))] += 1
+            assert sum(map(len, measures._unsorted.values())) < 2 * 4
+            if number % every == 0:
+                assert sum(measures.snapshot.buckets["step_seconds", "total"][:-1]) == number + 1
+    found = measures.snapshot.buckets.get(("step_seconds", "send"), [0.0] * (len(BUCKETS) + 2))
+    assert found[:-1] == expected
+    assert found[-1] == pytest.approx(sum(all_seconds))
 
 
 def test_the_sum_of_workers_is_exact_and_leaves_each_alone() -> None:

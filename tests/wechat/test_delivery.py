@@ -1,5 +1,6 @@
 """Names of deliveries: the same message keeps its name, two messages never share one."""
 
+import hashlib
 from copy import replace
 from itertools import combinations
 
@@ -39,6 +40,18 @@ def event(sender: str = "o1", created: str = "1", kind: str = "LOCATION") -> str
 
 def test_all_names_have_16_bytes() -> None:
     assert {len(name) for name in (triple_key(ACCOUNT, PROOF), payload_key(b""), key(message()), key(event()))} == {16}
+
+
+def test_names_stay_what_they_are() -> None:
+    """The CRM knows repeats by them, also while gateways of two versions serve."""
+
+    def name(*items: str) -> bytes:
+        return hashlib.sha256("".join(f"{len(item)}:{item}," for item in items).encode()).digest()[:16]
+
+    payload = hashlib.sha256(event().encode()).hexdigest()
+    assert triple_key(ACCOUNT, PROOF) == name("acme", PROOF.timestamp, PROOF.nonce, PROOF.signature)
+    assert key(message()) == name("acme", "o1", "1", "7")
+    assert key(event()) == name("acme", "o1", "1", "", payload)
 
 
 def test_every_part_of_a_triple_counts() -> None:
