@@ -1,6 +1,6 @@
 """HTTP messages and connection facts as frozen values of our own. May import nothing of the project.
 
-A `Request` or `Response` is complete: framing has been undone, the body is all there, header names are lower-case.
+A `Request` or `Response` is complete: framing has been undone, the body is all there. Header names are lower-case.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def read_head(raw: bytes) -> Head:
         headers,
         _host(named, is_11),
         _length(named, is_11),
-        is_11 and b"close" not in _tokens(named.get(b"connection", [])),
+        is_11 and b"close" not in _tokens(named.get(b"connection", []), named.get(b"proxy-connection", [])),
         _expects_continue(named, is_11),
     )
 
@@ -98,8 +98,8 @@ def _by_name(headers: HeaderList) -> dict[bytes, list[bytes]]:
     return named
 
 
-def _tokens(values: list[bytes]) -> set[bytes]:
-    return {token.strip().lower() for value in values for token in value.split(b",")}
+def _tokens(*fields: list[bytes]) -> set[bytes]:
+    return {token.strip().lower() for values in fields for value in values for token in value.split(b",")}
 
 
 def _host(named: dict[bytes, list[bytes]], is_11: bool) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import select
 import ssl
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 from proxy.alarms import Alarms
 from proxy.cohorts import Cohorts, Inlet
@@ -14,12 +14,24 @@ from proxy.edge.upstream_response import ResponseError, ResponseReader
 from proxy.message import Response
 from proxy.refusal import Refusal
 
+_PIECE: Final = 64 * 1024
+_BLANK: Final = bytes(_PIECE)
 
-class UpstreamConnection(asyncio.Protocol):
-    """A connection that `upstream_dial.dial` made. `on_lost` is called with it once, when it is gone."""
+
+def receive_buffer() -> memoryview:
+    """One for all connections of an event loop: it is filled and emptied at once."""
+    return memoryview(bytearray(_PIECE))
+
+
+class UpstreamConnection(asyncio.BufferedProtocol):
+    """A connection that `upstream_dial.dial` made. `on_lost` is called with it once, when it is gone.
+
+    Buffered: the event loop would have TLS decrypt into 256 KiB made anew for each read, however little came.
+    """
 
     __slots__ = (
         "_alarms",
+        "_buffer",
         "_dead",
         "_future",
         "_inlet",
@@ -39,8 +51,11 @@ class UpstreamConnection(asyncio.Protocol):
         alarms: Alarms,
         cohorts: Cohorts,
         on_lost: Callable[[UpstreamConnection], None],
+        buffer: memoryview,
     ) -> None:
+        """`buffer`: of `receive_buffer`, for this event loop."""
         self._loop = loop
+        self._buffer = buffer
         self._alarms = alarms
         self._inlet = Inlet(cohorts, self._received)
         self._on_lost = on_lost
@@ -102,17 +117,22 @@ class UpstreamConnection(asyncio.Protocol):
         self._dead = True
         self._transport.abort()
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLOUT)
 
-    def data_received(self, data: bytes) -> None:
-        if self._reader is None:
-            self.abort()
-        else:
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._buffer[:nbytes])
+        self._buffer[:nbytes] = _BLANK[:nbytes]
+        if self._reader is not None:
             self._inlet.put(data)
+        elif not self._dead:  # what comes while it is being closed is of no interest
+            self.abort()
 
     def _received(self, data: bytes) -> None:
         reader = self._reader

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from proxy.alarms import Alarms
 from proxy.cohorts import Cohorts
 from proxy.edge.slots import Slots
-from proxy.edge.upstream_connection import UpstreamConnection
+from proxy.edge.upstream_connection import UpstreamConnection, receive_buffer
 from proxy.edge.upstream_dial import SHUTDOWN_TIMEOUT, dial
 from proxy.edge.upstream_response import ResponseReader
 from proxy.edge.upstream_settings import UpstreamSettings
@@ -42,6 +42,7 @@ class ConnectionPool:
         self._cohorts = cohorts
         self._context = context
         self._alarms = Alarms()
+        self._buffer = receive_buffer()
         self._slots = Slots(settings.max_connections)
         self._open: set[UpstreamConnection] = set()
         self._idle: list[UpstreamConnection] = []
@@ -127,7 +128,7 @@ class ConnectionPool:
         connection = await dial(
             self._settings,
             self._context,
-            lambda: UpstreamConnection(loop, self._alarms, self._cohorts, self._forget),
+            lambda: UpstreamConnection(loop, self._alarms, self._cohorts, self._forget, self._buffer),
             deadline,
         )
         if self._closed or connection.ended:

@@ -350,12 +350,14 @@ def _event(event: str) -> str:
     return _member("event", event)
 
 
-@lru_cache(4096)
+@lru_cache(1024)
 def _usual(items: tuple[str | int, ...]) -> tuple[tuple[str, ...], frozenset[str | int]]:
     """The members that `items` stand for, in one piece if there are any, and their keys."""
     keys, values = items[::2], items[1::2]
     if len(keys) != len(values) or len(set(keys)) != len(keys) or not ALLOWED_KEYS.issuperset(keys):
         raise ValueError(_BAD_KEY)
+    if not {type(value) for value in values} <= {str, int}:  # 1, 1.0 and True would be remembered as one
+        raise ValueError("audit record: what is remembered must be text or whole numbers; put it into the record")
     members = [_member(str(key), value) for key, value in zip(keys, values, strict=True)]
     return (",".join(members),) if members else (), frozenset(keys)
 

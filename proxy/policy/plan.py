@@ -187,7 +187,7 @@ def _steps(policy: Policy, rules: RuleSet, document: Document, role: str) -> lis
     unmatched, table = _unmatched(policy, part), rules.tables[part]
     exact, allow = table.exact.get, Action.ALLOW
     return [
-        Step(leaf, Treatment.ALLOWED, rule)  # most are: at once
+        Step(leaf, Treatment.ALLOWED, rule)  # at once: most are, and none by a pattern with `*`
         if (rule := exact(leaf.path)) is not None and rule.action is allow
         else _step(rules, leaf, rule or table.find(leaf.path), role, unmatched)
         for leaf in document.leaves
@@ -210,8 +210,6 @@ def _step(rules: RuleSet, leaf: Leaf, rule: Rule | None, role: str, unmatched: A
         return Step(leaf, Treatment.REFUSED, _UNCLASSIFIED_RULE, code="field_unknown")
     if rule.action is Action.REFUSE:
         return Step(leaf, Treatment.REFUSED, rule, code="field_refused")
-    if rule.action is Action.ALLOW:
-        return Step(leaf, Treatment.ALLOWED, rule)
     if rule.action is not Action.ENCRYPT:
         return Step(leaf, _BY_ACTION[rule.action], rule)
     token = None if rules.from_wechat else _token(leaf.text)

@@ -10,6 +10,8 @@ from proxy.crypto.ff1 import Alphabet
 from proxy.crypto.mask import KindMask, Mask
 from proxy.crypto.normalise import Normaliser
 
+_PREVIOUS = "_previous"
+
 
 class Form(enum.Enum):
     """What can be written for a value: in its own place, or as a companion of it under another name."""
@@ -29,7 +31,7 @@ class Form(enum.Enum):
     FORMAT_PRESERVING_PREVIOUS = "format_preserving_previous"
 
     def __init__(self, word: str) -> None:
-        self.previous = word.endswith("_previous")
+        self.previous = word.endswith(_PREVIOUS)
         """Whether it is made with the lookup key that is being replaced."""
 
     @property
@@ -38,12 +40,7 @@ class Form(enum.Enum):
         return _BASE.get(self, self)
 
 
-_BASE = {
-    Form.TOKEN_PREVIOUS: Form.TOKEN,
-    Form.INDEX_PREVIOUS: Form.INDEX,
-    Form.HASH_PREVIOUS: Form.HASH,
-    Form.FORMAT_PRESERVING_PREVIOUS: Form.FORMAT_PRESERVING,
-}
+_BASE = {form: Form(form.value.removesuffix(_PREVIOUS)) for form in Form if form.previous}
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,11 +200,11 @@ class SharedDeliveries(Deliveries):
             raise Refusal("delivery_replayed")
 
     def _pending(self, key: bytes) -> int | None:
-        slot = self._claimed.pop(key, NO_ROOM)
-        there = slot != NO_ROOM and self._messages.holds(slot, key)
-        if not there:
-            slot, there = self._messages.locate(key, 0.0)  # whatever the time is: no room is wanted
-        return slot if there and self._messages.get(slot)[0] == _PENDING else None
+        slot = self._claimed.pop(key, None)
+        if slot is None or not self._messages.holds(slot, key):
+            place, there = self._messages.locate(key, 0.0)  # whatever the time is: no room is wanted
+            slot = place if there else None
+        return slot if slot is not None and self._messages.get(slot)[0] == _PENDING else None
 
     def _is_free(self, slot: int, now: float) -> bool:
         if not self._messages.lives(slot, now):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mitmproxy import connection as engine
 from mitmproxy.options import Options
 from mitmproxy.proxy import commands, events
@@ -37,6 +39,45 @@ def ask(layer: HttpLayer, client: engine.Client, wire: bytes) -> bytes:
     (answer,) = layer.handle_event(ExchangeCompleted(exchange))
     assert isinstance(answer, commands.SendData)
     return answer.data
+
+
+LINES = st.sampled_from([b"GET /a HTTP/1.1", b"POST /a?b=c HTTP/1.1", b"GET /a HTTP/1.0", b"DELETE /a HTTP/1.1"])
+FIELDS = st.lists(
+    st.sampled_from(
+        b"Connection:close|Connection:keep-alive|Connection:a, Close|Proxy-Connection:close|Keep-Alive:1|"
+        b"Proxy-Connection:keep-alive|Upgrade:|Expect:100-continue|Transfer-Encoding:chunked|Content-Length:3|TE:trailers|"
+        b"Transfer-Encoding:Chunked|Content-Length:0|Connection:|X:y".split(b"|")
+    ),
+    max_size=3,
+)
+BODIES = st.sampled_from([b"", b"abc", b"3\r\nabc\r\n0\r\n\r\n", b"0\r\n\r\n", b"0\r\nA: b\r\n\r\n"])
+
+
+def told(layer: HttpLayer, client: engine.Client, wire: bytes) -> list[bytes | str]:
+    """What the layer does with `wire`, every exchange answered with success."""
+    done: list[bytes | str] = []
+    waiting = list(layer.handle_event(events.DataReceived(client, wire)))
+    while waiting:
+        command = waiting.pop(0)
+        if isinstance(command, Exchange):
+            asked = command.request
+            done.append(f"{asked.method} {asked.path} {asked.query} {asked.headers} {asked.body!r}")
+            command.answer = clear_success()
+            waiting += layer.handle_event(ExchangeCompleted(command))
+        else:
+            done.append(command.data if isinstance(command, commands.SendData) else type(command).__name__)
+    return done
+
+
+@given(st.lists(st.tuples(LINES, FIELDS, BODIES), min_size=1, max_size=4))
+def test_what_came_before_on_a_connection_changes_nothing(asked: list[tuple[bytes, list[bytes], bytes]]) -> None:
+    layer, client = made()
+    for line, fields, body in asked:
+        wire = b"\r\n".join([line, b"Host: a", *fields]) + b"\r\n\r\n" + body
+        alone = told(*made(), wire)
+        assert told(layer, client, wire) == alone
+        if "CloseConnection" in alone or not alone or not isinstance(alone[-1], bytes) or layer._buffer or layer._head:
+            return  # it ended, or the next bytes belong to this request
 
 
 def held(value: Any, seen: set[int]) -> bytes:

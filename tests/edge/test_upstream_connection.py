@@ -35,6 +35,18 @@ async def test_taken(authority: Authority, name: str) -> None:
             assert (server.handshakes == 1) == kept
 
 
+async def test_responses_larger_than_the_buffer_and_one_after_the_other(authority: Authority) -> None:
+    bodies = [bytes([65 + number]) * (100_000 - 40_000 * (number % 3)) for number in range(6)]
+    raw = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body) for body in bodies]
+    with Server(authority.server("127.0.0.1"), replies(*raw)) as server:
+        async with pool(server, authority) as one:
+            for body in bodies:
+                assert (await one.send(request(), soon())).body == body
+            assert server.handshakes == 1
+            ((_, connections),) = one._pools.values()
+            assert bytes(connections._buffer) == bytes(len(connections._buffer))
+
+
 @pytest.mark.parametrize("name", REFUSED)
 async def test_refused(authority: Authority, name: str) -> None:
     with Server(authority.server("127.0.0.1"), replies(REFUSED[name])) as server:

@@ -11,12 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.observe import audit_verify
+from proxy.observe import audit
 from proxy.observe.audit import ALLOWED_KEYS, MIN_MAX_BYTES, AuditChain, AuditUnwritable
 from proxy.observe.audit_verify import MAX_LINE, AuditUnreadable, ChainReport, Head, heads, verify
 
@@ -130,6 +132,17 @@ def test_usual_items_that_are_no_members_or_stand_twice_raise(directory: Path, n
     assert "hello" not in str(error.value)
     chain.close()
     assert intact(directory).records == 1
+
+
+@pytest.mark.parametrize("value", [1.0, True, None])
+def test_what_equals_another_value_is_not_remembered_as_it(directory: Path, value: Any) -> None:
+    chain = opened(directory)
+    audit._usual.cache_clear()
+    with pytest.raises(ValueError, match="put it into the record"):
+        chain.append({"event": "exchange"}, ("status", value))
+    chain.append({"event": "exchange"}, ("status", 1))
+    chain.close()
+    assert b'"status":1,' in lines_of(directory / CURRENT)[-1]
 
 
 @pytest.mark.parametrize("value", ["x" * 257, "two\nlines", "\ud800"])
@@ -254,6 +267,7 @@ def test_a_closed_chain_refuses_everything(directory: Path) -> None:
 
 _FULL = """
 import pathlib, resource, sys
+from proxy.observe import audit
 from proxy.observe.audit import AuditChain, AuditUnwritable
 chain = AuditChain.open(pathlib.Path(sys.argv[1]), 0, max_bytes=1 << 30)
 def fill():
@@ -411,6 +425,7 @@ def test_sync_sees_a_deleted_file_and_verify_what_it_held(directory: Path) -> No
 
 _WRITER = """
 import pathlib, sys
+from proxy.observe import audit
 from proxy.observe.audit import AuditChain
 chain = AuditChain.open(pathlib.Path(sys.argv[1]), 0, max_bytes=1 << 16)
 while True: chain.append({"event": "exchange", "reason": "r" * 200})

@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -61,8 +61,12 @@ class Ledger:
         self.lines: list[tuple[str, dict[str, Any]]] = []
         self.faults: list[BaseException] = []
 
-    def count(self, name: str, *labels: str, by: int = 1) -> None:
-        self.counts[(name, *labels)] += by
+    def count(self, name: str, *labels: str) -> None:
+        self.counts[(name, *labels)] += 1
+
+    def count_each(self, name: str, amounts: Mapping[str, int]) -> None:
+        for label, amount in amounts.items():
+            self.counts[name, label] += amount
 
     def observe(self, name: str, samples: Iterable[tuple[str, float]]) -> None:
         """Durations are of no interest here."""
