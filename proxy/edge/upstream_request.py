@@ -50,7 +50,7 @@ def _require_fit(headers: HeaderList) -> None:
 
 @lru_cache(256)
 def _are_fit(names: tuple[bytes, ...]) -> bool:
-    """Whether `names` may stand in one request. Policies choose them; a caller chooses which of them, in which order."""
+    """Whether `names` may stand in one request. Policies choose them, a caller which of them and their order."""
     if not _NAMES.fullmatch(b"".join(names)) or not all(names):
         return False
     return _OWN.isdisjoint([name.lower() for name in names])

@@ -1,8 +1,8 @@
 """Reads one HTTP/1.1 response (RFC 9112) strictly and within bounds, out of bytes. No socket, no clock.
 
 The head must match one strict grammar; of its fields only those that say how to read on are looked at. Framing must be
-unambiguous, and what follows the response is seen. httptools (llhttp) undoes chunks; what it lets pass is settled around
-it.
+unambiguous, and what follows the response is seen. httptools (llhttp) undoes chunks; what it lets pass is settled
+around it.
 """
 
 from __future__ import annotations

@@ -17,8 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.observe import audit_verify
-from proxy.observe import audit
+from proxy.observe import audit, audit_verify
 from proxy.observe.audit import ALLOWED_KEYS, MIN_MAX_BYTES, AuditChain, AuditUnwritable
 from proxy.observe.audit_verify import MAX_LINE, AuditUnreadable, ChainReport, Head, heads, verify
 
@@ -267,7 +266,6 @@ def test_a_closed_chain_refuses_everything(directory: Path) -> None:
 
 _FULL = """
 import pathlib, resource, sys
-from proxy.observe import audit
 from proxy.observe.audit import AuditChain, AuditUnwritable
 chain = AuditChain.open(pathlib.Path(sys.argv[1]), 0, max_bytes=1 << 30)
 def fill():
@@ -425,7 +423,6 @@ def test_sync_sees_a_deleted_file_and_verify_what_it_held(directory: Path) -> No
 
 _WRITER = """
 import pathlib, sys
-from proxy.observe import audit
 from proxy.observe.audit import AuditChain
 chain = AuditChain.open(pathlib.Path(sys.argv[1]), 0, max_bytes=1 << 16)
 while True: chain.append({"event": "exchange", "reason": "r" * 200})
