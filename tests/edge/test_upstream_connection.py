@@ -9,7 +9,11 @@ import time
 
 import pytest
 
+from proxy.alarms import Alarms
+from proxy.cohorts import Cohorts
 from proxy.edge.upstream import UpstreamPool
+from proxy.edge.upstream_connection import UpstreamConnection, receive_buffer
+from proxy.edge.upstream_response import ResponseReader
 from proxy.refusal import Refusal
 from tests.edge.upstream_cases import MAX_BODY, REFUSED, TAKEN
 from tests.edge.upstream_support import OK, SECOND, pool, request, soon, until
@@ -45,6 +49,44 @@ async def test_responses_larger_than_the_buffer_and_one_after_the_other(authorit
             assert server.handshakes == 1
             ((_, connections),) = one._pools.values()
             assert bytes(connections._buffer) == bytes(len(connections._buffer))
+
+
+class _Chatty(asyncio.Transport):
+    """Before it closes it hands over what has come meanwhile, as the TLS of event loops does."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        super().__init__({"socket": peer})
+        self.connection: UpstreamConnection
+        self.ended: list[str] = []
+
+    def tell(self, data: bytes) -> None:
+        self.connection.get_buffer(-1)[: len(data)] = data
+        self.connection.buffer_updated(len(data))
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.tell(OK + b"more than was asked for")
+
+    def close(self) -> None:
+        self.ended.append("closed")
+        self.tell(b"and more")
+
+    def abort(self) -> None:
+        self.ended.append("cut")
+
+    def is_closing(self) -> bool:
+        return bool(self.ended)
+
+
+async def test_bytes_that_come_while_a_connection_is_being_closed_change_nothing() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        transport, loop = _Chatty(ours), asyncio.get_running_loop()
+        connection = UpstreamConnection(loop, Alarms(), Cohorts(), lambda _: None, receive_buffer())
+        transport.connection = connection
+        connection.connection_made(transport)
+        response = await connection.exchange(b"x", ResponseReader("POST", MAX_BODY), soon())
+        assert (response.status, response.body) == (200, b"ok")
+        assert transport.ended == ["closed"]
 
 
 @pytest.mark.parametrize("name", REFUSED)

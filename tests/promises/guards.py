@@ -415,7 +415,7 @@ GUARDS: tuple[Guard, ...] = (
     Guard("bytes that come while a connection is being closed", "proxy/edge/upstream_connection.py",
           "        elif not self._dead:",
           "        else:",
-          ("tests/edge/test_upstream_connection.py",)),
+          ("tests/edge/test_upstream_connection.py::test_bytes_that_come_while_a_connection_is_being_closed_change_nothing",)),
     Guard("nothing of a response stays in the buffer", "proxy/edge/upstream_connection.py",
           "        self._buffer[:nbytes] = _BLANK[:nbytes]\n",
           "",
