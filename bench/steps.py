@@ -34,20 +34,11 @@ _MESSAGES = 100
 _ROUNDS = 40
 _OWNER = Owner("bench", "cn")
 _PEER = Peer("public", "127.0.0.1", "TLSv1.3", "localhost")
-_USUAL: tuple[str | int, ...] = (
-    "route",
-    "push",
-    "direction",
-    "inbound",
-    "caller",
-    "wechat",
-    "role",
-    "wechat",
-    "phase",
-    "request",
+_NAMES = (
+    "route push direction inbound caller wechat role wechat phase request policy wechat-crm revision 0123456789abcdef"
 )
-_USUAL += ("policy", "wechat-crm", "revision", "0" * 16, "values_protected", 2, "values_revealed", 0)
-_USUAL += ("values_allowed", 4, "values_masked", 0, "values_dropped", 0)
+_COUNTS = ("values_protected", 2, "values_revealed", 0, "values_allowed", 4, "values_masked", 0, "values_dropped", 0)
+_USUAL: tuple[str | int, ...] = (*_NAMES.split(), *_COUNTS)
 _ANSWER = (
     b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 22 Nov 2026 12:00:00 GMT\r\nContent-Type: text/plain\r\n"
     b"Content-Length: 7\r\nConnection: keep-alive\r\n\r\nsuccess"

@@ -71,7 +71,8 @@ class Gateway:
         self._world = dataclasses.replace(self._world, keys=keys, upstream=upstream)
 
     def handle(self, arrived: Arrived) -> Coroutine[None, None, ClearedReply | Refused]:
-        """The answer to one request. Raises nothing but CancelledError, and then nothing may be written."""
+        """The answer to one request. Raises CancelledError, and what audit log, log or metrics raise unforeseen: then
+        nothing may be written."""
         return _Exchange(self.table, self._world, self._cohorts, self._alarms).handle(arrived)
 
 
