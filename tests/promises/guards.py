@@ -1116,7 +1116,7 @@ GUARDS: tuple[Guard, ...] = (
     Guard("a field that stands there twice", "proxy/document/tree.py",
           "                texts.update(dict.fromkeys(several))\n",
           "",
-          ("tests/document/", "tests/wechat/")),
+          ("tests/document/test_tree.py", "tests/wechat/test_push.py")),
     Guard("parameters are decided like fields", "proxy/policy/plan.py",
           "    if query:\n",
           "    if False:\n",
